@@ -1,0 +1,59 @@
+# All of the set-up on a fresh machine: Python 3.10 or later (with its venv module), and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test test-all lint types check clean
+
+help:
+	@echo "make demo      see the main job work, on a CARTO sandbox on this computer"
+	@echo "make test      run the tests"
+	@echo "make test-all  run the tests on every supported Python that is installed"
+	@echo "make check     tests, lint and types, as CI runs them"
+	@echo "make clean     remove what the above made"
+
+demo: $(VENV)/.demo
+	@$(BIN)/python -m carto_auth demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+test-all:
+	@.ci/pythons | while read -r version python; do \
+		echo "== Python $$version"; \
+		$(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" </dev/null || exit 1; \
+	done
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.lint
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+check: test lint types
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+		echo "Python 3.10 or later is needed; '$(PYTHON)' is not. Name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo "Python's venv module is needed (Debian, Ubuntu: apt install python3-venv)." >&2; \
+		rm -rf $(VENV); exit 1; }
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing carto-auth and its sandbox into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --editable ".[carto-dw,sandbox]"
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.demo
+	@$(BIN)/python -m pip install --quiet --group test
+	@touch $@
+
+$(VENV)/.lint: pyproject.toml $(VENV)/.test
+	@$(BIN)/python -m pip install --quiet --group lint
+	@touch $@
+
+clean:
+	rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

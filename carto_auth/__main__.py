@@ -1,0 +1,10 @@
+"""``python -m carto_auth`` is the ``carto-auth`` command."""
+
+from __future__ import annotations
+
+import sys
+
+from carto_auth.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

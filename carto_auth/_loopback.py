@@ -1,0 +1,270 @@
+"""A callback server on this computer that knows nothing of OAuth (RFC 8252 section 7.3).
+
+It waits for one request that its caller accepts, and goes on waiting through all else that may knock: a
+favicon, a port scan, another page's request, a connection that says nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import html
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+from types import TracebackType
+from typing import Any, Generic, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+#: Seconds after which a connection is closed, whatever it is doing.
+CONNECTION_SECONDS = 5.0
+
+#: Connections at a time; more are closed at once. A browser opens a handful.
+MOST_CONNECTIONS = 200
+
+Answer = TypeVar("Answer")
+
+
+class Page(NamedTuple):
+    """What the browser is shown. Both texts are fixed by the program: nothing from a request is in them."""
+
+    status: int
+    title: str
+    text: str
+
+
+#: For a request, given as its query: the answer it carries (``None`` to go on waiting), and the page to show.
+Judge = Callable[[str], "tuple[Answer | None, Page]"]
+
+ALREADY_ANSWERED = Page(409, "Already done", "This login was answered before. You can close this tab.")
+NOT_HERE = Page(404, "Nothing here", "This address only takes the end of a login.")
+WRONG_METHOD = Page(405, "Nothing here", "This address only takes the end of a login.")
+
+
+class PortBusy(OSError):
+    """Another program listens on the callback's port."""
+
+
+class CallbackServer(Generic[Answer]):
+    """Listens on the loopback addresses for the redirect of a browser; a context manager.
+
+    Args:
+        redirect_uri: ``http://localhost:<port>/<path>``; host, port and path must match exactly.
+        judge: decides on each request that matches; called from several threads, one at a time.
+
+    Raises:
+        PortBusy: the port is taken.
+        OSError: there is no loopback address to listen on.
+    """
+
+    def __init__(self, redirect_uri: str, judge: Judge[Answer]) -> None:
+        parts = urlsplit(redirect_uri)
+        self.host = parts.netloc.lower()
+        self.path = parts.path
+        self.answer: Answer | None = None
+        self._judge = judge
+        self._judging = threading.Lock()
+        self._answered = threading.Event()
+        self._servers = _listen(parts.port or 80, self)
+        for server in self._servers:
+            threading.Thread(
+                target=server.serve_forever,
+                kwargs={"poll_interval": 0.1},
+                daemon=True,
+                name="carto-auth callback",
+            ).start()
+
+    def __enter__(self) -> CallbackServer[Answer]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+            server.close_connections(older_than=-1.0)
+
+    def wait(self, seconds: float) -> Answer | None:
+        """The accepted answer; ``None`` when none came within ``seconds``. Ctrl-C ends the wait at once."""
+        deadline = time.monotonic() + seconds
+        while not self._answered.is_set():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            self._answered.wait(min(left, 0.5))  # in slices: on Windows a long wait is deaf to Ctrl-C
+        return self.answer
+
+    def decide(self, query: str) -> tuple[Page, bool]:
+        """The page for a callback with ``query``, and whether it is the one that was awaited."""
+        with self._judging:
+            if self.answer is not None:
+                return ALREADY_ANSWERED, False
+            self.answer, page = self._judge(query)
+            return page, self.answer is not None
+
+    def finish(self) -> None:
+        """End the wait; called once the browser has its page."""
+        self._answered.set()
+
+
+def _listen(port: int, callback: CallbackServer[Any]) -> list[_Server]:
+    """Servers on 127.0.0.1 and ::1: browsers try both for ``localhost``, in an order of their own."""
+    servers: list[_Server] = []
+    try:
+        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            try:
+                servers.append(_Server(family, (address, port), callback))
+            except OSError as error:
+                # On Windows a port in exclusive use gives EACCES. Where one address is taken, the browser
+                # may be sent to whoever took it, so one is as bad as both.
+                if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                    raise PortBusy(error.errno, f"port {port} is in use") from None
+                if family == socket.AF_INET:
+                    raise
+                # No IPv6 here, which is common in containers.
+    except BaseException:
+        for server in servers:
+            server.server_close()
+        raise
+    return servers
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+    # On Windows SO_REUSEADDR would let two programs share the port.
+    allow_reuse_address = sys.platform != "win32"
+    allow_reuse_port = False
+
+    def __init__(self, family: socket.AddressFamily, address: tuple[str, int], callback: CallbackServer[Any]) -> None:
+        self.address_family = family
+        self.callback = callback
+        self._connections: dict[socket.socket, float] = {}
+        self._connections_lock = threading.Lock()
+        super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if sys.platform == "win32":
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        # Not HTTPServer's own, which looks up the host's full name and may wait for a name server.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "localhost", self.server_address[1]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._connections_lock:
+            crowded = len(self._connections) >= MOST_CONNECTIONS
+            if not crowded:
+                self._connections[request] = time.monotonic()
+        if crowded:
+            super().shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._connections_lock:
+            self._connections.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Close what has been open for too long; called by ``serve_forever`` at every poll."""
+        self.close_connections(older_than=CONNECTION_SECONDS)
+
+    def close_connections(self, *, older_than: float) -> None:
+        now = time.monotonic()
+        with self._connections_lock:
+            old = [connection for connection, since in self._connections.items() if now - since > older_than]
+        for connection in old:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads it, which closes it
+            except OSError:
+                continue
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a connection that breaks is what this server expects."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = CONNECTION_SECONDS
+    # A TLS hello or half a request line is no HTTP version 0.9.
+    default_request_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        callback = self.server.callback
+        # A Host that is not ours is a name that was pointed at this computer (DNS rebinding).
+        hosts = self.headers.get_all("Host", [])
+        path, _, query = self.path.partition("?")
+        if [host.strip().lower() for host in hosts] != [callback.host] or path != callback.path:
+            self._reply(NOT_HERE)
+            return
+        page, accepted = callback.decide(query)
+        try:
+            self._reply(page)
+        finally:
+            if accepted:
+                callback.finish()
+
+    def _refuse(self) -> None:
+        self._reply(WRONG_METHOD)
+
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_PATCH = do_TRACE = do_CONNECT = _refuse  # noqa: N815
+
+    def _reply(self, page: Page) -> None:
+        content = _HTML.format(title=html.escape(page.title), text=html.escape(page.text)).encode()
+        self.close_connection = True
+        self.send_response_only(page.status)
+        for name, value in (*_HEADERS, ("Content-Length", str(len(content)))):
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+            self.wfile.flush()
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Our page instead of the library's, which reflects the request."""
+        self.command = getattr(self, "command", None) or "GET"
+        self.request_version = "HTTP/1.1"
+        self._reply(NOT_HERE._replace(status=code))
+
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the library's name
+        """Say nothing: a callback's address holds an authorization code."""
+
+
+_HEADERS = (
+    ("Content-Type", "text/html; charset=utf-8"),
+    ("Cache-Control", "no-store"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    ("Connection", "close"),
+)
+
+_HTML = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; --ground: #f4f6f8; --card: #fff; --ink: #1c2733; --soft: #5a6775; }}
+@media (prefers-color-scheme: dark) {{
+:root {{ --ground: #12181f; --card: #1d252e; --ink: #eef2f6; --soft: #a9b5c1; }} }}
+body {{ margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--ground);
+color: var(--ink); font: 17px/1.5 system-ui, sans-serif; }}
+main {{ margin: 1rem; padding: 2.5rem 2rem; max-width: 28rem; border-radius: 14px; background: var(--card);
+box-shadow: 0 6px 30px rgba(0, 0, 0, .12); text-align: center; }}
+h1 {{ margin: 0 0 .6rem; font-size: 1.5rem; }}
+p {{ margin: 0; color: var(--soft); }}
+</style>
+</head>
+<body><main><h1>{title}</h1><p>{text}</p></main></body>
+</html>
+"""

@@ -1,0 +1,497 @@
+"""CartoAuth: choose the flow, consult the cache, renew in time."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from carto_auth import _log, cache
+from carto_auth._services import Services
+from carto_auth._token import is_token_expired, jwt_expiration, jwt_lifetime, renewal_leeway
+from carto_auth.cache import AccountFile, Identity, get_cache_filepath, load_cache_file, save_cache_file
+from carto_auth.credentials import read_m2m_file
+from carto_auth.discovery import get_api_base_url
+from carto_auth.errors import CredentialsError, Unauthorized
+from carto_auth.m2m import get_m2m_token_info
+from carto_auth.pkce import LOGIN_SECONDS, get_oauth_token_info, login_required, refresh_oauth_token_info
+
+if TYPE_CHECKING:
+    from google.cloud import bigquery
+
+    from carto_auth.warehouse import WarehouseToken
+
+    StrPath = str | os.PathLike[str]
+
+#: Seconds that a job waits for another process (or thread) that renews the same token. It is as long as a
+#: request may take; for a login, the person's time comes on top.
+_RENEWAL_WAIT_SECONDS = 60.0
+
+#: Seconds until a renewal that failed while the token was still good is tried again.
+_RETRY_SECONDS = 10.0
+
+_Answer = TypeVar("_Answer")
+
+#: This process; a copy of an object that finds itself in another one does not ask anybody for a login.
+_PROCESS = os.urandom(8)
+
+
+class CartoAuth:
+    """A CARTO account's access token, kept and renewed, and what it opens.
+
+    Use :meth:`from_oauth` for a person, :meth:`from_m2m` for a job. The constructor itself takes what is
+    known already; it sends no request.
+
+    Args:
+        mode: ``"oauth"`` or ``"m2m"``.
+        api_base_url: such as ``https://gcp-us-east1.api.carto.com``.
+        access_token: a token to begin with.
+        expiration: until when it is good, POSIX seconds. A JWT's own ``exp`` is believed over it.
+        client_id: of the M2M application.
+        client_secret: of the M2M application.
+        cache_filepath: where tokens are kept; without it none is.
+        use_cache: ``False`` neither reads nor writes a cache.
+        open_browser: whether a login may open a browser.
+        org: the SSO organization of a login, by its Auth0 id (``org_...``) or its name.
+        interactive: ``False`` never asks a person; ``None`` asks where there is one.
+        timeout: seconds that a person has for a login.
+        services: the services to use; those of the environment, else CARTO's own.
+
+    Raises:
+        CredentialsError: ``mode`` is neither.
+    """
+
+    def __init__(
+        self,
+        mode: str,
+        api_base_url: str | None = None,
+        access_token: str | None = None,
+        expiration: float | None = None,
+        client_id: str | None = None,
+        client_secret: str | None = None,
+        cache_filepath: StrPath | None = None,
+        use_cache: bool = True,
+        open_browser: bool = True,
+        org: str | None = None,
+        *,
+        interactive: bool | None = None,
+        timeout: float = LOGIN_SECONDS,
+        services: Services | None = None,
+    ) -> None:
+        if mode not in ("oauth", "m2m"):
+            raise CredentialsError(f"There is no mode {mode!r}.", remedy='Use "oauth" or "m2m".')
+        self._mode = mode
+        self._api_base_url = api_base_url
+        self._client_id = client_id
+        self._client_secret = client_secret
+        self._cache_filepath = cache_filepath
+        self._use_cache = use_cache
+        self._open_browser = open_browser
+        self._org = org
+        self._interactive = interactive
+        self._timeout = timeout
+        self._given_services = services
+        self._services = services or Services.from_environment()
+        self._refresh_token: str | None = None
+        self._warehouse: WarehouseToken | None = None
+        self._retry_at = 0.0
+        self._finds_base_url = False
+        self._home_process = _this_process()
+        self._locks_pid = 0
+        self._set_token(access_token, expiration)
+        if access_token:
+            self._store()
+
+    # ---- getting one ---------------------------------------------------------------------------
+
+    @classmethod
+    def from_oauth(
+        cls,
+        cache_filepath: StrPath | None = None,
+        use_cache: bool = True,
+        open_browser: bool = True,
+        api_base_url: str | None = None,
+        org: str | None = None,
+        *,
+        interactive: bool | None = None,
+        timeout: float = LOGIN_SECONDS,
+        services: Services | None = None,
+    ) -> CartoAuth:
+        """A person's login: the cached token while it is good, else a login in the browser.
+
+        Args:
+            cache_filepath: where the token is kept; ``~/.carto-auth/token_oauth.json`` if not given.
+            use_cache: ``False`` neither reads nor writes a cache.
+            open_browser: ``False`` shows a link and asks for the access code instead.
+            api_base_url: the API base URL; asked of CARTO if not given.
+            org: the SSO organization, by its Auth0 id (``org_...``) or its name.
+            interactive: ``False`` never asks a person; ``None`` asks where there is one.
+            timeout: seconds that the person has for the login.
+            services: the services to use; those of the environment, else CARTO's own.
+
+        Raises:
+            LoginRequired: a login is needed and there is nobody to ask.
+            LoginFailed: the login came to nothing.
+            TenantNotFound: the account belongs to no CARTO organization yet. The token is kept.
+            CredentialsError: another of the errors in :mod:`carto_auth.errors`.
+        """
+        auth = cls(
+            "oauth",
+            api_base_url=api_base_url,
+            use_cache=use_cache,
+            open_browser=open_browser,
+            org=org,
+            interactive=interactive,
+            timeout=timeout,
+            services=services,
+        )
+        auth._cache_filepath = cache_filepath or get_cache_filepath("oauth")
+        auth._finds_base_url = True
+        auth._start()
+        return auth
+
+    @classmethod
+    def from_m2m(
+        cls,
+        filepath: StrPath,
+        cache_filepath: StrPath | None = None,
+        use_cache: bool = True,
+        *,
+        services: Services | None = None,
+    ) -> CartoAuth:
+        """An application's login: the cached token while it is good, else a new one.
+
+        Args:
+            filepath: a JSON file with ``api_base_url``, ``client_id`` and ``client_secret``.
+            cache_filepath: where the token is kept; ``~/.carto-auth/token_m2m.json`` if not given.
+            use_cache: ``False`` neither reads nor writes a cache.
+            services: the services to use; those of the environment, else CARTO's own.
+
+        Raises:
+            CredentialsFileNotFound: there is no such file. It is a ``FileNotFoundError`` too.
+            MissingCredential: a key is missing in it. It is an ``AttributeError`` too.
+            InvalidCredential: a value cannot be used. It is a ``ValueError`` too.
+            Unauthorized: CARTO does not accept the credentials.
+            CredentialsError: another of the errors in :mod:`carto_auth.errors`.
+        """
+        credentials = read_m2m_file(filepath, services or Services.from_environment())
+        auth = cls("m2m", use_cache=use_cache, services=services, **credentials._asdict())
+        auth._cache_filepath = cache_filepath or get_cache_filepath("m2m")
+        auth._start()
+        return auth
+
+    def _start(self) -> None:
+        """Begin with the cached token, or with a new one."""
+        entry = load_cache_file(self._account_file()) if self._use_cache else None
+        if entry and self._adopt(entry):
+            _log.debug("found a good token in %s", self._cache_filepath)
+            if "identity" not in entry:  # kept by carto-auth 0.2.0: now it is known whose it is
+                self._store()
+            if not self._api_base_url:
+                self._find_base_url()
+        else:
+            self._renew()
+
+    def _find_base_url(self) -> None:
+        """Find the API base URL, and keep the token that may just have been earned, found or not."""
+        try:
+            if self._finds_base_url and not self._api_base_url:
+                self._api_base_url = self._asked(get_api_base_url, self._access_token)
+        finally:
+            self._store()
+
+    # ---- using it ------------------------------------------------------------------------------
+
+    def get_api_base_url(self) -> str:
+        """The API base URL, such as ``https://gcp-us-east1.api.carto.com``.
+
+        It is what the constructor was given, so ``None`` if that was nothing.
+        """
+        return self._api_base_url  # type: ignore[return-value]
+
+    def get_access_token(self) -> str:
+        """A good access token; renewed first if it has come to its end.
+
+        Raises:
+            LoginRequired: only a person can renew it, and there is nobody to ask.
+            CredentialsError: no new token could be had. A token that is still good is returned instead.
+        """
+        # In this order: whoever sees a new expiration sees its token too.
+        expiration = self._expiration
+        token = self._access_token
+        if token and expiration and time.time() < expiration - self._leeway:
+            return token
+        return self._renewed()
+
+    def get_carto_dw_credentials(self) -> tuple[str, str]:
+        """The project id of the account's CARTO Data Warehouse, and a Google access token for it.
+
+        The token is good for some time up to an hour. :meth:`get_carto_dw_client` renews it by itself.
+
+        Raises:
+            WarehouseUnavailable: the account has no warehouse, or may not use it.
+            CredentialsError: there is no API base URL, or the answer makes no sense.
+        """
+        warehouse = self._warehouse_token()
+        return warehouse.project_id, warehouse.token
+
+    def get_carto_dw_client(self, **client_options: Any) -> bigquery.Client:
+        """A ``google.cloud.bigquery.Client`` on the account's CARTO Data Warehouse, which renews its token.
+
+        Args:
+            client_options: passed on to the client: ``location=``, ``default_query_job_config=`` and so on.
+                Its ``project`` and ``credentials`` come from CARTO.
+
+        Raises:
+            MissingDependency: the extra ``carto-dw`` is not installed. It is an ``ImportError`` too.
+            CredentialsError: what :meth:`get_carto_dw_credentials` raises.
+        """
+        from carto_auth.warehouse import bigquery_client
+
+        return bigquery_client(self, **client_options)
+
+    def get_bigquery_client(self, **client_options: Any) -> bigquery.Client:
+        """Another name of :meth:`get_carto_dw_client`, as it was once called."""
+        return self.get_carto_dw_client(**client_options)
+
+    def _warehouse_token(self, *, refused: str | None = None) -> WarehouseToken:
+        """The warehouse token; a new one if the last is old, or is the one that was ``refused``."""
+        from carto_auth.warehouse import get_warehouse_token
+
+        if not self._api_base_url:
+            raise CredentialsError(
+                "The CARTO Data Warehouse cannot be reached without an API base URL.",
+                remedy="Pass api_base_url=, or use CartoAuth.from_oauth() or from_m2m().",
+            )
+        with self._own_locks()[1]:
+            kept = self._warehouse
+            if kept is None or kept.token == refused or kept.expiration <= time.time():
+                token = self.get_access_token()
+                try:
+                    kept = get_warehouse_token(self._api_base_url, token)
+                except Unauthorized as error:
+                    if not self._renews_quietly():
+                        error.remedy = "The login was revoked: log in anew with CartoAuth.from_oauth(use_cache=False)."
+                        raise
+                    self._renew(refused=token)
+                    kept = get_warehouse_token(self._api_base_url, self.get_access_token())
+                self._warehouse = kept
+            return kept
+
+    # ---- renewing it ---------------------------------------------------------------------------
+
+    def _renewed(self) -> str:
+        """The token, after what its end or its nearness asks for."""
+        expired = not self._access_token or is_token_expired(self._expiration)
+        if not expired and (not self._renews_quietly() or time.time() < self._retry_at):
+            assert self._access_token is not None
+            return self._access_token
+        try:
+            self._renew(wait=expired)
+        except CredentialsError as error:
+            if not self._access_token or is_token_expired(self._expiration):
+                raise
+            # A token that is still good is never refused because a service is down.
+            self._retry_at = time.time() + _RETRY_SECONDS
+            _log.debug("the token could not be renewed ahead of its end: %s", error.message)
+        assert self._access_token is not None
+        return self._access_token
+
+    def _renews_quietly(self) -> bool:
+        """Whether a new token can be had without asking a person."""
+        if self._mode == "m2m":
+            return bool(self._client_id and self._client_secret)
+        return self._refresh_token is not None
+
+    def _renew(self, *, refused: str | None = None, wait: bool = True) -> None:
+        """Get a new token: one request, however many threads and processes want it.
+
+        ``refused`` is a token that a service did not accept, whatever its expiration says. ``wait`` is
+        whether to wait for another thread or process that is about it.
+        """
+        before = self._access_token
+        with self._alone_here(wait) as alone:
+            if not alone or self._access_token != before:
+                return  # another thread is about it, or has done it
+            with self._alone_everywhere(wait) as alone:
+                if not alone:
+                    return
+                if self._use_cache and self._cache_filepath:
+                    # Not load_cache_file: this is a second look, at what another process may have done.
+                    entry = cache.load_cache_file(self._account_file())
+                    if entry and entry.get("access_token") not in (before, refused) and self._adopt(entry):
+                        _log.debug("another process has renewed the token")
+                        return
+                self._request()
+
+    def _request(self) -> None:
+        info = self._token_info()
+        self._refresh_token = info.get("refresh_token", self._refresh_token)
+        self._set_token(info["access_token"], info["expiration"], issued_at=info.get("issued_at"))
+        self._find_base_url()
+
+    def _token_info(self) -> dict[str, Any]:
+        """A new token, by the way of this object's mode."""
+        if self._mode == "m2m":
+            if not self._client_id or not self._client_secret:
+                raise CredentialsError(
+                    "The token has come to its end, and there are no credentials to get a new one with.",
+                    remedy="Use CartoAuth.from_m2m() with a credentials file.",
+                )
+            return self._asked(get_m2m_token_info, self._client_id, self._client_secret)
+        if self._refresh_token is not None:
+            try:
+                return refresh_oauth_token_info(self._refresh_token, services=self._services)
+            except Unauthorized:
+                self._refresh_token = None  # revoked or at its end: now only a person can help
+                _log.debug("the refresh token is no longer good")
+        if not self._may_ask():
+            raise login_required()
+        return self._asked(get_oauth_token_info, self._open_browser, self._org, **self._login_options())
+
+    def _may_ask(self) -> bool:
+        return self._interactive is not False and self._home_process == _this_process()
+
+    def _login_options(self) -> dict[str, Any]:
+        """What a login needs to know that carto-auth 0.2.0 could not say; mostly nothing."""
+        options: dict[str, Any] = {}
+        if self._interactive is not None:
+            options["interactive"] = self._interactive
+        if self._timeout != LOGIN_SECONDS:
+            options["timeout"] = self._timeout
+        return options
+
+    def _asked(self, function: Callable[..., _Answer], *arguments: Any, **options: Any) -> _Answer:
+        """Call ``function`` as carto-auth 0.2.0 does, unless there is more to say: dependants replace it."""
+        if self._given_services is not None:
+            options["services"] = self._given_services
+        return function(*arguments, **options)
+
+    # ---- keeping it ----------------------------------------------------------------------------
+
+    def _identity(self) -> Identity:
+        if self._mode == "m2m":
+            return Identity.of_application(self._services, self._client_id or "", self._api_base_url)
+        return Identity.of_person(self._services, self._org)
+
+    def _account_file(self) -> AccountFile:
+        assert self._cache_filepath is not None
+        return AccountFile.at(self._cache_filepath, self._identity())
+
+    def _adopt(self, entry: Mapping[str, Any]) -> bool:
+        """Take a cached entry's token, if it is sound, ours and good."""
+        if not cache.is_sound_entry(entry):
+            return False
+        if "identity" not in entry and not self._identity().owns_flat_entry(entry):
+            _log.debug("the cached token is not of this account")
+            return False
+        token, expiration = entry["access_token"], entry["expiration"]
+        if is_token_expired(jwt_expiration(token) or expiration):
+            return self._adopt_refresh_token(entry)
+        self._api_base_url = self._api_base_url or entry.get("api_base_url")
+        self._adopt_refresh_token(entry)
+        self._set_token(token, expiration, issued_at=entry.get("issued_at"))
+        return True
+
+    def _adopt_refresh_token(self, entry: Mapping[str, Any]) -> bool:
+        """Take the means to renew without a person, where this object may; always ``False``: it is no token."""
+        refresh_token = entry.get("refresh_token")
+        if self._mode == "oauth" and isinstance(refresh_token, str) and self._home_process == _this_process():
+            self._refresh_token = refresh_token
+            self._api_base_url = self._api_base_url or entry.get("api_base_url")
+        return False
+
+    def _set_token(self, token: str | None, expiration: float | None, issued_at: object = None) -> None:
+        lifetime = None
+        if token:
+            own = jwt_expiration(token)
+            expiration = own if own else expiration
+            lifetime = jwt_lifetime(token) if own else None
+            if lifetime is None and expiration and isinstance(issued_at, (int, float)):
+                lifetime = expiration - issued_at
+        # In this order, see get_access_token.
+        self._leeway = renewal_leeway(lifetime)
+        self._access_token = token
+        self._issued_at = issued_at
+        self._expiration = expiration
+
+    def _entry(self) -> dict[str, Any]:
+        entry: dict[str, Any] = {
+            "identity": str(self._identity()),
+            "api_base_url": self._api_base_url,
+            "access_token": self._access_token,
+            "expiration": self._expiration,
+        }
+        if self._issued_at is not None:
+            entry["issued_at"] = self._issued_at
+        if self._refresh_token is not None:
+            entry["refresh_token"] = self._refresh_token
+        return entry
+
+    def _store(self) -> None:
+        """Keep the token in the cache, if there is one. A cache that cannot be written is told of once."""
+        if not self._use_cache or not self._cache_filepath or not self._access_token:
+            return
+        try:
+            save_cache_file(self._account_file(), self._entry())
+        except (OSError, TypeError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            _log.warn_once(
+                f"The CARTO token cannot be kept in {self._cache_filepath} ({reason}). "
+                "It is used all the same; set CARTO_AUTH_HOME to a folder that can be written."
+            )
+
+    # ---- together with others ------------------------------------------------------------------
+
+    def _own_locks(self) -> tuple[threading.Lock, threading.Lock]:
+        """This process's locks, for renewals and for the warehouse.
+
+        A thread that held one when this process was forked did not come along to release it.
+        """
+        if self._locks_pid != os.getpid():
+            self._locks = threading.Lock(), threading.Lock()
+            self._locks_pid = os.getpid()
+        return self._locks
+
+    def _wait_seconds(self) -> float:
+        return _RENEWAL_WAIT_SECONDS + (self._timeout if self._mode == "oauth" else 0.0)
+
+    @contextmanager
+    def _alone_here(self, wait: bool) -> Iterator[bool]:
+        """Keep the other threads out; whether that came about. After a long wait it goes on all the same."""
+        lock = self._own_locks()[0]
+        held = lock.acquire(timeout=self._wait_seconds()) if wait else lock.acquire(blocking=False)
+        try:
+            yield held or wait
+        finally:
+            if held:
+                lock.release()
+
+    @contextmanager
+    def _alone_everywhere(self, wait: bool) -> Iterator[bool]:
+        """Keep the other processes that share the cache out; as :meth:`_alone_here`."""
+        if not self._use_cache or not self._cache_filepath:
+            yield True
+            return
+        seconds = self._wait_seconds() if wait else 0.0
+        with cache.locked(self._account_file(), self._identity(), timeout=seconds) as held:
+            yield held or wait
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to another process: of an application all, of a person the token alone."""
+        state = self.__dict__.copy()
+        state.pop("_locks", None)
+        state["_locks_pid"] = 0
+        if self._mode == "oauth":
+            state["_refresh_token"] = None
+        return state
+
+    def __repr__(self) -> str:
+        return f"<CartoAuth {self._mode} {self._api_base_url or 'without an API base URL'}>"
+
+
+def _this_process() -> tuple[int, bytes]:
+    return os.getpid(), _PROCESS

@@ -1,0 +1,365 @@
+"""The JSON token cache: where it is, how it is read, written and locked; which entry is whose.
+
+A cache file is ``{"version": 1, "tokens": {<identity>: {entry}}}``. A file of carto-auth 0.2.0 is one flat
+entry, ``{"api_base_url", "access_token", "expiration"}``; its keys may also stand beside ``tokens``, so that
+nothing is lost before it is known whose it is. Keys that are not ours are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from carto_auth import _log
+from carto_auth._services import AUDIENCE, Services, normalized_base_url
+from carto_auth._token import is_time, is_usable_token, jwt_claims
+
+#: The keys of a flat entry, all of which it must have.
+FLAT_KEYS = ("api_base_url", "access_token", "expiration")
+
+#: Bytes. A cache of thousands of accounts is smaller; a larger file is damage.
+LARGEST_FILE = 4 * 1024 * 1024
+
+_VERSION = 1
+
+
+class Identity(NamedTuple):
+    """Whose token it is: two logins may share a token only if all of this is the same. No secret is in it."""
+
+    mode: str
+    token_endpoint: str
+    audience: str
+    client_id: str
+    organization: str = ""
+    api_base_url: str = ""
+
+    @classmethod
+    def of_person(cls, services: Services, organization: str | None) -> Identity:
+        """The identity of a person's login."""
+        return cls("oauth", services.token_url, AUDIENCE, services.client_id, organization or "")
+
+    @classmethod
+    def of_application(cls, services: Services, client_id: str, api_base_url: str | None) -> Identity:
+        """The identity of an M2M application."""
+        return cls("m2m", services.token_url, AUDIENCE, client_id, "", normalized_base_url(api_base_url or ""))
+
+    def __str__(self) -> str:
+        """One readable string, never the same for two identities: ``&`` and ``%`` are escaped in the values."""
+        return "&".join(
+            f"{name}={value.replace('%', '%25').replace('&', '%26')}" for name, value in self._asdict().items()
+        )
+
+    def owns_flat_entry(self, entry: Mapping[str, Any]) -> bool:
+        """Whether a flat entry of carto-auth 0.2.0, which does not say whose it is, may be taken as ours.
+
+        Its JWT must not contradict: the client id (``azp``) and the organization (``org_id``) agree. An
+        application's entry must also be for the same API base URL.
+        """
+        claims = jwt_claims(entry["access_token"])
+        if claims and claims.get("azp", self.client_id) != self.client_id:
+            return False
+        if self.mode == "m2m":
+            base_url = entry["api_base_url"]
+            return isinstance(base_url, str) and normalized_base_url(base_url) == self.api_base_url
+        return not claims or (claims.get("org_id") or "") == self.organization
+
+
+class AccountFile(type(Path())):  # type: ignore[misc]
+    """A cache file, and whose entry in it.
+
+    It is the path of the file, so that what takes a path (a replaced ``load_cache_file``, as tests of
+    carto-auth's dependants have it) takes this too.
+    """
+
+    identity: Identity | None = None
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str], identity: Identity) -> AccountFile:
+        account_file = cls(path)
+        account_file.identity = identity
+        return account_file
+
+
+# ---- where it is ---------------------------------------------------------------------------------
+
+
+def get_home_dir() -> Path:
+    """The folder of the default cache files: ``CARTO_AUTH_HOME``, else ``~/.carto-auth``.
+
+    Where there is no usable home, it is the folder that the operating system has for caches.
+    """
+    named = os.environ.get("CARTO_AUTH_HOME", "").strip()
+    if named:
+        return Path(named).expanduser()
+    try:
+        home = Path.home() / ".carto-auth"
+    except RuntimeError:  # no home at all
+        home = None
+    if home is not None and _is_usable(home):
+        return home
+    import platformdirs
+
+    fallback = Path(platformdirs.user_cache_path("carto-auth"))
+    return fallback if home is None or _is_usable(fallback) else home
+
+
+def _is_usable(folder: Path) -> bool:
+    """Whether files can be kept in ``folder``, which may still have to be made in its parent."""
+    if folder.exists():
+        return os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+    return os.access(folder.parent, os.W_OK | os.X_OK)
+
+
+def get_cache_filepath(mode: str) -> Path:
+    """The default cache file for ``mode`` (``"oauth"`` or ``"m2m"``)."""
+    return get_home_dir() / f"token_{mode}.json"
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+
+def load_cache_file(cache_filepath: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The token kept in a cache file; ``None`` when there is none, or none that can be read.
+
+    A flat file of carto-auth 0.2.0 is returned as it is. A file of ours gives its entry, if there is just
+    one: from several accounts none is picked by guess. Damage of any kind is the same as no file.
+    """
+    path = Path(cache_filepath)
+    document = _read(path)
+    entries = _entries(document)
+    identity = getattr(cache_filepath, "identity", None)
+    if identity is not None and str(identity) in entries:
+        return entries[str(identity)]
+    if all(key in document for key in FLAT_KEYS):
+        return {key: value for key, value in document.items() if key not in ("version", "tokens")}
+    if identity is None and len(entries) == 1:
+        (entry,) = entries.values()
+        return entry if all(key in entry for key in FLAT_KEYS) else None
+    return None
+
+
+def _entries(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The sound entries of a document, each with its identity under ``"identity"``."""
+    tokens = document.get("tokens")
+    if not isinstance(tokens, dict):
+        return {}
+    return {
+        key: {**entry, "identity": key}
+        for key, entry in tokens.items()
+        if isinstance(entry, dict) and is_sound_entry(entry)
+    }
+
+
+def is_sound_entry(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry can be used: a token that can be sent, a time that is one, texts where texts belong."""
+    base_url = entry.get("api_base_url")
+    return (
+        is_usable_token(entry.get("access_token"))
+        and is_time(entry.get("expiration"))
+        and (base_url is None or isinstance(base_url, str))
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; ``{}`` for anything else. Loose modes that 0.2.0 left are repaired."""
+    try:
+        content = _read_own_file(path)
+        document = json.loads(content.decode("utf-8")) if content else {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        _log.debug("the token cache %s cannot be read (%s): going on without it", path, type(error).__name__)
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _read_own_file(path: Path) -> bytes:
+    # O_NONBLOCK: a named pipe in the place of the file must not make anybody wait.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_FILE:
+            return b""
+        if not _is_ours(status):
+            _log.warn_once(
+                f"The token cache {path} belongs to another user and is ignored. "
+                "Set CARTO_AUTH_HOME to a folder of your own."
+            )
+            return b""
+        if sys.platform != "win32" and status.st_mode & 0o077:
+            _repair_modes(descriptor, path)
+        with os.fdopen(os.dup(descriptor), "rb") as file:
+            return file.read(LARGEST_FILE + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    return sys.platform == "win32" or status.st_uid == os.geteuid()
+
+
+def _repair_modes(descriptor: int, path: Path) -> None:
+    if sys.platform != "win32":
+        with suppress(OSError):
+            os.fchmod(descriptor, 0o600)
+    _make_private(path.parent)
+
+
+def _make_private(folder: Path) -> None:
+    """Close the default folder to others. A folder that the user chose is left as it is: it is not ours."""
+    if folder.name == ".carto-auth":
+        with suppress(OSError):
+            status = folder.lstat()
+            if stat.S_ISDIR(status.st_mode) and _is_ours(status) and status.st_mode & 0o077:
+                folder.chmod(0o700)
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+
+def save_cache_file(cache_filepath: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
+    """Keep a token in a cache file, beside those of other accounts; whole or not at all.
+
+    ``data`` with an ``"identity"`` becomes that account's entry; without one, it is kept flat, as
+    carto-auth 0.2.0 does. Nobody but the user can read the file at any time.
+
+    Raises:
+        OSError: it could not be written; what was there before is still there.
+        TypeError, ValueError: ``data`` cannot be written as JSON.
+    """
+    path = Path(cache_filepath)
+    _make_folder(path.parent)
+    with locked(path, timeout=_WRITE_LOCK_SECONDS) as alone:
+        if path.exists() and not _is_ours(path.lstat()):
+            raise PermissionError(f"{path} belongs to another user")
+        document = _updated(_read(path), data)
+        _replace(path, json.dumps(document, indent=1).encode(), sweep=alone)
+
+
+def forget_entry(cache_filepath: str | os.PathLike[str], identity: Identity) -> bool:
+    """Take an account's token out of a cache file; whether there was one.
+
+    Raises:
+        OSError: the file could not be written.
+    """
+    path = Path(cache_filepath)
+    with locked(path, timeout=_WRITE_LOCK_SECONDS) as alone:
+        document = _read(path)
+        found = str(identity) in _entries(document)
+        if found:
+            del document["tokens"][str(identity)]
+        if _is_flat_of(document, identity):
+            found = True
+            for key in FLAT_KEYS:
+                del document[key]
+        if found:
+            _replace(path, json.dumps(document, indent=1).encode(), sweep=alone)
+    return found
+
+
+def _is_flat_of(document: Mapping[str, Any], identity: Identity) -> bool:
+    return all(key in document for key in FLAT_KEYS) and is_sound_entry(document) and identity.owns_flat_entry(document)
+
+
+def _updated(document: dict[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """``document`` with ``data`` in it."""
+    identity = data.get("identity")
+    if identity is None:
+        return {**document, **data}
+    entry = {key: value for key, value in data.items() if key != "identity"}
+    known = document.get("tokens")
+    tokens = {**(known if isinstance(known, dict) else {}), identity: entry}
+    if document.get("access_token") == entry["access_token"]:  # a flat entry that is adopted by this save
+        document = {key: value for key, value in document.items() if key not in FLAT_KEYS}
+    return {**document, "version": _VERSION, "tokens": tokens}
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        _make_private(folder)
+        return
+    # A missing home is not ours to make.
+    folder.mkdir(mode=0o700, parents=folder.name != ".carto-auth", exist_ok=True)
+    with suppress(OSError):
+        folder.chmod(0o700)  # a strict umask takes even the owner's rights
+
+
+def _replace(path: Path, content: bytes, *, sweep: bool) -> None:
+    """Put ``content`` in the place of ``path`` at one stroke; a symlink there is replaced, not followed."""
+    import secrets
+
+    if sweep:  # nobody else writes now, so what lies here was left by somebody killed
+        for left in path.parent.glob(f".{_glob_escaped(path.name)}.*.tmp"):
+            with suppress(OSError):
+                left.unlink()
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
+            if sys.platform != "win32":
+                os.fchmod(file.fileno(), 0o600)  # a strict umask takes even the owner's rights
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _glob_escaped(name: str) -> str:
+    import glob
+
+    return glob.escape(name)
+
+
+# ---- locking -------------------------------------------------------------------------------------
+
+#: Seconds that a save waits for another save, which takes milliseconds.
+_WRITE_LOCK_SECONDS = 10.0
+
+
+@contextmanager
+def locked(
+    cache_filepath: str | os.PathLike[str], identity: Identity | None = None, *, timeout: float
+) -> Iterator[bool]:
+    """Hold a lock that ends with its process: an account's (for a renewal), or the file's (for a write).
+
+    Waits up to ``timeout`` seconds, then goes on all the same: yields whether the lock is held. A folder in
+    which nothing can be locked is treated likewise.
+    """
+    lock = _acquired(Path(cache_filepath), identity, timeout)
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            with suppress(OSError):
+                lock.release()
+
+
+def _acquired(path: Path, identity: Identity | None, timeout: float) -> Any:
+    from filelock import FileLock, Timeout
+
+    name = f".{path.name}.lock" if identity is None else f".{path.name}.{_digest(str(identity))}.lock"
+    try:
+        _make_folder(path.parent)
+        lock = FileLock(path.with_name(name), timeout=timeout, mode=0o600)
+        lock.acquire()
+    except (OSError, NotImplementedError, Timeout) as error:
+        _log.debug("going on without the lock %s (%s)", name, type(error).__name__)
+        return None
+    return lock
+
+
+def _digest(text: str) -> str:
+    """A short name for an identity that may stand in a file name."""
+    import hashlib
+
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]

@@ -1,0 +1,475 @@
+"""OAuth for people: the authorization code grant with PKCE (RFC 6749 section 4.1, RFC 7636, RFC 8252)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+from carto_auth import _surroundings
+from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI, Services
+from carto_auth._token import parse_token_answer
+from carto_auth.errors import (
+    LoginDenied,
+    LoginFailed,
+    LoginRequired,
+    LoginTimedOut,
+    Unauthorized,
+)
+
+__all__ = [
+    "AUDIENCE",
+    "CLIENT_ID",
+    "OAUTH_AUTHORIZE_URL",
+    "OAUTH_TOKEN_URL",
+    "REDIRECT_URI",
+    "REDIRECT_URI_CLI",
+    "CartoPKCE",
+    "get_oauth_token_info",
+    "refresh_oauth_token_info",
+]
+
+# CARTO's own, as carto-auth 0.2.0 has them. A login takes its addresses from Services.
+OAUTH_AUTHORIZE_URL = Services().authorize_url
+OAUTH_TOKEN_URL = Services().token_url
+REDIRECT_URI_CLI = Services().code_page_url
+
+#: Seconds that a person has for a login: long enough for a password manager and a second factor.
+LOGIN_SECONDS = 300.0
+
+#: How often a person is asked for a code that works.
+_TRIES = 3
+
+
+def get_oauth_token_info(
+    open_browser: bool = True,
+    org: str | None = None,
+    *,
+    interactive: bool | None = None,
+    timeout: float = LOGIN_SECONDS,
+    services: Services | None = None,
+) -> dict[str, Any]:
+    """Log a person in and return the token info.
+
+    Args:
+        open_browser: whether to open a browser, where there is one; else the person copies a code.
+        org: the SSO organization, by its Auth0 id (``org_...``) or its name.
+        interactive: ``False`` never asks anybody; ``None`` asks where there is a person.
+        timeout: seconds until the login must be done.
+        services: the services to ask; those of the environment, else CARTO's own.
+
+    Returns:
+        ``{"access_token": str, "expiration": int, "issued_at": int}``, times in POSIX seconds, and
+        ``"refresh_token"`` if CARTO gave one.
+
+    Raises:
+        LoginRequired: there is nobody to ask.
+        LoginFailed: the person or CARTO refused, or time ran out.
+        ServerError, ServiceUnreachable: the code could not be exchanged for a token.
+    """
+    return CartoPKCE(open_browser, org, interactive=interactive, timeout=timeout, services=services).get_token_info()
+
+
+def refresh_oauth_token_info(refresh_token: str, *, services: Services | None = None) -> dict[str, Any]:
+    """Exchange a refresh token for a new token info (RFC 6749 section 6).
+
+    The info has a ``refresh_token``: the rotated one, or the old one if the server keeps it.
+
+    Raises:
+        Unauthorized: the refresh token is no longer good; a person has to log in.
+        ServerError, ServiceUnreachable: no new token came.
+    """
+    from carto_auth import _http
+
+    services = services or Services.from_environment()
+    form = {"grant_type": "refresh_token", "client_id": services.client_id, "refresh_token": refresh_token}
+    # Not repeatable: a rotated refresh token that is presented twice revokes its whole family.
+    answer = _http.post_form(services.token_url, form, repeatable=False, failure="CARTO did not renew the login")
+    return {"refresh_token": refresh_token, **parse_token_answer(answer, time.time())}
+
+
+class AuthorizationResponse(NamedTuple):
+    """What the authorization server said through the browser (RFC 6749 sections 4.1.2 and 4.1.2.1)."""
+
+    code: str | None = None
+    error: str | None = None
+    error_description: str | None = None
+
+
+class CartoPKCE:
+    """One person's login.
+
+    Args:
+        open_browser: whether to open a browser. In Google Colab, Databricks and other places whose browser
+            is on another machine, none is opened.
+        org: the SSO organization, by its Auth0 id (``org_...``) or its name.
+        interactive: ``False`` never asks anybody; ``None`` asks where there is a person.
+        timeout: seconds that the person has.
+        services: the services to ask; those of the environment, else CARTO's own.
+
+    Attributes:
+        open_browser: whether a browser will be opened.
+        org: the organization as it was given.
+        redirect_uri: where the authorization server sends the browser with the code.
+    """
+
+    def __init__(
+        self,
+        open_browser: bool = True,
+        org: str | None = None,
+        *,
+        interactive: bool | None = None,
+        timeout: float = LOGIN_SECONDS,
+        services: Services | None = None,
+    ) -> None:
+        self.open_browser = bool(open_browser) and not _surroundings.browser_is_elsewhere()
+        self.org = org
+        self._services = services or Services.from_environment()
+        self.redirect_uri = REDIRECT_URI if self.open_browser else self._services.code_page_url
+        self._interactive = interactive
+        self._timeout = timeout
+        self._organization_id: str | None = None
+        self._state: str | None = None
+        self._code_verifier: str | None = None
+        self._code_challenge: str | None = None
+
+    # ---- one attempt ---------------------------------------------------------------------------
+
+    def get_pkce_handshake_parameters(self) -> None:
+        """Begin a new attempt: a new ``state``, code verifier and code challenge (RFC 7636 section 4)."""
+        import secrets
+
+        self._state = secrets.token_urlsafe(32)
+        self._code_verifier = secrets.token_urlsafe(64)
+        self._code_challenge = code_challenge(self._code_verifier)
+
+    def get_authorize_url(self, state: str | None = None) -> str:
+        """The page where the person logs in (RFC 6749 section 4.1.1); a ``state`` of one's own may be given."""
+        from urllib.parse import urlencode
+
+        if self._code_challenge is None:
+            self.get_pkce_handshake_parameters()
+        if state is not None:
+            self._state = state
+        parameters = {
+            "client_id": self._services.client_id,
+            "response_type": "code",
+            "audience": AUDIENCE,
+            "redirect_uri": self.redirect_uri,
+            "code_challenge": self._code_challenge,
+            "code_challenge_method": "S256",
+            "state": self._state,
+        }
+        if self.org:
+            parameters["organization"] = self._organization()
+        return f"{self._services.authorize_url}?{urlencode(parameters)}"
+
+    def _organization(self) -> str:
+        from carto_auth.discovery import get_organization_id
+
+        if self._organization_id is None:
+            assert self.org is not None
+            self._organization_id = get_organization_id(self.org, services=self._services)
+        return self._organization_id
+
+    def _begin(self, redirect_uri: str) -> str:
+        """Begin a new attempt and return its authorize URL; codes of earlier attempts are worth nothing now."""
+        self.redirect_uri = redirect_uri
+        self.get_pkce_handshake_parameters()
+        return self.get_authorize_url()
+
+    # ---- the person ----------------------------------------------------------------------------
+
+    def get_auth_response(self, open_browser: bool | None = None) -> str:
+        """Have the person log in, by browser or by copying a code, and return the authorization code.
+
+        Raises:
+            LoginRequired: there is nobody to ask.
+            LoginDenied: the person or CARTO refused.
+            LoginTimedOut: nobody finished in time.
+            LoginFailed: no usable code was given.
+        """
+        if self._interactive is False or (self._interactive is None and _surroundings.nobody_is_here()):
+            raise login_required()
+        use_browser = self.open_browser if open_browser is None else open_browser
+        code = self._code_from_browser() if use_browser else None
+        return code if code is not None else self._code_by_hand()
+
+    def _code_from_browser(self) -> str | None:
+        """The code that the browser brings back; ``None``, with the reason told, when it cannot."""
+        from carto_auth._loopback import CallbackServer, PortBusy
+
+        url = self._begin(REDIRECT_URI)
+        try:
+            server = CallbackServer(REDIRECT_URI, self._judge)
+        except PortBusy:
+            _surroundings.tell(
+                "Another program is using port 10000, so the browser could not bring your login back here."
+            )
+            return None
+        except OSError:
+            _surroundings.tell("This computer does not let the browser bring your login back here.")
+            return None
+        with server:
+            _surroundings.show_link(
+                "Log in to CARTO in your browser. If it does not open by itself, use this link:", url
+            )
+            if not _surroundings.open_browser(url):
+                _surroundings.tell("No browser could be opened here.")
+                return None
+            response = server.wait(self._timeout)
+        if response is None:
+            raise LoginTimedOut(
+                f"Nobody finished the login in the browser within {self._timeout:.0f} s.",
+                remedy="Try again, with open_browser=False if the browser cannot reach this computer.",
+            )
+        return self._code_of(response)
+
+    def _judge(self, query: str) -> tuple[AuthorizationResponse | None, Any]:
+        """What to make of a request to the callback, and the page to show for it."""
+        from carto_auth._loopback import Page
+
+        response = authorization_response(query, state=self._state or "", issuer=self._services.auth_url)
+        if response is None:
+            return None, Page(400, "Not this login", "This is not the answer to the login that is waiting here.")
+        if response.code is None:
+            return response, Page(200, "Not logged in", "The login was refused. Your Python program tells you why.")
+        return response, Page(
+            200,
+            "Back to Python",
+            "CARTO has confirmed who you are. You can close this tab and return to Python.",
+        )
+
+    def _code_by_hand(self) -> str:
+        url = self._begin(self._services.code_page_url)
+        page = f"{self._services.app_url} page"
+        told = (
+            "Log in to CARTO with this link; it ends on a page that shows an access code:",
+            f"Copy the code from the {page} to here. Never give it to anybody else.",
+        )
+        problem = "No code was entered."
+        for number in range(_TRIES):
+            answer = self._ask(told, url) if number == 0 else self._input(f"{problem} Access code: ")
+            try:
+                code = self._code_in(answer)
+            except _WrongCodeError as error:
+                problem = str(error)
+                continue
+            if code:
+                return code
+            problem = "No code was entered."
+        raise LoginFailed(f"The login was given up after {_TRIES} tries: {problem}", remedy="Begin a new login.")
+
+    def _ask(self, told: tuple[str, str], url: str) -> str:
+        """Show the link and ask for the code: as one text, so that nothing is shown where nobody is asked."""
+        before, after = told
+        if _surroundings.in_notebook():
+            _surroundings.show_link(before, url)
+            return self._input(f"{after}\nAccess code: ")
+        return self._input(f"{before}\n\n    {url}\n\n{after}\nAccess code: ")
+
+    def _input(self, prompt: str) -> str:
+        """Ask the person for a line of text: the one place that does.
+
+        Raises:
+            LoginRequired: there is nobody to ask.
+        """
+        if not _surroundings.can_ask() and not self._interactive:
+            raise login_required()
+        try:
+            return input(prompt)
+        except (EOFError, NotImplementedError):
+            pass
+        raise login_required()
+
+    # ---- the code ------------------------------------------------------------------------------
+
+    def get_authorization_code(self, response: str | None = None) -> str:
+        """The authorization code in ``response`` (a code, or the URL that holds it); without one, ask the person.
+
+        Raises:
+            LoginFailed: the response is of another site or of another login, or a refusal.
+        """
+        if response is None:
+            return self.get_auth_response()
+        try:
+            code = self._code_in(response)
+        except _WrongCodeError as error:
+            problem = str(error)
+        else:
+            if code:
+                return code
+            problem = "No code was entered."
+        raise LoginFailed(problem, remedy="Begin a new login.")
+
+    def parse_response_code(self, url: str) -> str:
+        """The code in a URL, or the text itself when it is no URL.
+
+        Raises:
+            LoginDenied: the URL holds an error instead.
+            LoginFailed: the URL holds neither.
+        """
+        text = _unquoted(url)
+        if "://" not in text:
+            return text
+        return self._code_of(_response_in(_query(text)))
+
+    def _code_in(self, pasted: str) -> str:
+        """The code in what a person pasted. Raises :class:`_WrongCodeError` when it is of another login."""
+        from hmac import compare_digest
+
+        text = _unquoted(pasted)
+        if "://" in text:
+            if not text.startswith((self._services.code_page_url, REDIRECT_URI)):
+                raise _WrongCodeError(f"That is the address of another page than {self._services.code_page_url}.")
+            parameters = _parameters(_query(text)) or {}
+            state = parameters.get("state")
+            if (
+                state is not None
+                and self._state is not None
+                and not compare_digest(state.encode(), self._state.encode())
+            ):
+                raise _WrongCodeError("That is the address of another login than this one.")
+        return self.parse_response_code(text)
+
+    def _code_of(self, response: AuthorizationResponse) -> str:
+        if response.code is not None:
+            return response.code
+        if response.error is None:
+            raise LoginFailed("That address holds no code.", remedy="Begin a new login, and copy the code it shows.")
+        words = response.error_description or response.error
+        raise LoginDenied(
+            f"CARTO did not log you in: {words}.",
+            remedy="Try again, and allow access when CARTO asks.",
+            error=response.error,
+            error_description=response.error_description,
+        )
+
+    # ---- the token -----------------------------------------------------------------------------
+
+    def get_token_info(self, code: str | None = None) -> dict[str, Any]:
+        """Exchange an authorization code for a token info (RFC 6749 section 4.1.3); without one, ask the person.
+
+        Raises:
+            LoginRequired, LoginFailed: no code came.
+            Unauthorized: CARTO did not accept the code.
+            ServerError, ServiceUnreachable: no token came.
+        """
+        if code is not None:
+            return self._exchange(code)
+        for _ in range(_TRIES - 1):
+            code = self.get_authorization_code()
+            try:
+                return self._exchange(code)
+            except Unauthorized as error:
+                by_hand = self.redirect_uri != REDIRECT_URI
+                if error.error != "invalid_grant" or not by_hand:
+                    raise
+                _surroundings.tell(f"{error.message} Here is a new link:")
+        return self._exchange(self.get_authorization_code())
+
+    def _exchange(self, code: str) -> dict[str, Any]:
+        from carto_auth import _http
+
+        if self._code_verifier is None:
+            self.get_pkce_handshake_parameters()
+        assert self._code_verifier is not None
+        form = {
+            "grant_type": "authorization_code",
+            "client_id": self._services.client_id,
+            "audience": AUDIENCE,
+            "code": code,
+            "redirect_uri": self.redirect_uri,
+            "code_verifier": self._code_verifier,
+        }
+        try:
+            answer = _http.post_form(
+                self._services.token_url,
+                form,
+                repeatable=False,
+                failure="CARTO did not accept the access code",
+            )
+        except Unauthorized as error:
+            error.remedy = "A code is good once and for a short time: begin a new login."
+            raise
+        return parse_token_answer(answer, time.time())
+
+
+# ---- pure functions ------------------------------------------------------------------------------
+
+
+def code_challenge(code_verifier: str) -> str:
+    """The S256 code challenge of a code verifier (RFC 7636 section 4.2)."""
+    import base64
+    import hashlib
+
+    digest = hashlib.sha256(code_verifier.encode("ascii")).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+
+
+def authorization_response(query: str, *, state: str, issuer: str) -> AuthorizationResponse | None:
+    """What a redirect's query says to the login with ``state``; ``None`` when it is not meant for it.
+
+    The ``iss`` parameter (RFC 9207), when there is one, must be ``issuer``; Auth0 writes a slash at its end.
+    """
+    from hmac import compare_digest
+
+    parameters = _parameters(query)
+    if parameters is None or not compare_digest(parameters.get("state", "").encode(), state.encode()):
+        return None
+    if "iss" in parameters and parameters["iss"].rstrip("/") != issuer.rstrip("/"):
+        return AuthorizationResponse(
+            error="invalid_request",
+            error_description="the answer came from another login service than the one asked",
+        )
+    response = _response_in(query)
+    return None if response == AuthorizationResponse() else response
+
+
+def _response_in(query: str) -> AuthorizationResponse:
+    parameters = _parameters(query) or {}
+    if "error" in parameters:
+        return AuthorizationResponse(
+            error=_plain(parameters["error"]),
+            error_description=_plain(parameters.get("error_description", "")) or None,
+        )
+    return AuthorizationResponse(code=parameters.get("code") or None)
+
+
+def _parameters(query: str) -> dict[str, str] | None:
+    """The parameters of a query; ``None`` when one comes twice (RFC 6749 section 3.1 forbids it)."""
+    from urllib.parse import parse_qsl
+
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=50, errors="replace")
+    except ValueError:
+        return None
+    parameters = dict(pairs)
+    return parameters if len(parameters) == len(pairs) else None
+
+
+def _plain(text: str) -> str:
+    """A server's words on one line, shortened, without a full stop at the end."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    return line.strip().rstrip(".")[:200]
+
+
+def _query(url: str) -> str:
+    return url.partition("?")[2].partition("#")[0]
+
+
+def _unquoted(text: str) -> str:
+    """What a person pasted, without the blanks and quotes around it."""
+    return text.strip().strip("\"'`<>").strip()
+
+
+class _WrongCodeError(Exception):
+    """What was pasted belongs to another page or another login; the text says so to the person."""
+
+
+def login_required() -> LoginRequired:
+    """The error for a login where nobody can be asked."""
+    return LoginRequired(
+        "A CARTO login needs a person, and there is nobody to ask here (no terminal, no notebook, or a worker).",
+        remedy="Log in once where there is one, by running: carto-auth login. For jobs without a person, use "
+        "CartoAuth.from_m2m with an M2M application.",
+    )

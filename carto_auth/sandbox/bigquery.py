@@ -1,0 +1,335 @@
+"""As much of BigQuery's REST API as Google's own client needs to run SQL in the sandbox's warehouse."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from carto_auth.sandbox import sample
+from carto_auth.sandbox.bigquery_types import Field, QueryError, parameter, row_resource
+from carto_auth.sandbox.engine import Engine, Result
+from carto_auth.sandbox.jwt_tokens import bearer_token
+from carto_auth.sandbox.state import PROJECT_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from carto_auth.sandbox.state import State
+
+#: Under these paths errors have BigQuery's shape.
+PREFIXES = ("/bigquery/", "/upload/bigquery/")
+
+#: Jobs whose results are kept.
+MAX_JOBS = 500
+
+_PROJECTS = (PROJECT_ID, sample.PROJECT)
+
+
+@dataclass
+class Job:
+    """A query that ran: BigQuery's jobs go on after the answer, the sandbox's are done with it."""
+
+    id: str
+    location: str
+    configuration: dict[str, Any]
+    created: int
+    result: Result = field(default_factory=lambda: Result("SELECT"))
+    error: QueryError | None = None
+
+    @property
+    def reference(self) -> dict[str, str]:
+        return {"projectId": PROJECT_ID, "jobId": self.id, "location": self.location}
+
+    def resource(self) -> dict[str, Any]:
+        """The job in the REST API."""
+        status: dict[str, Any] = {"state": "DONE"}
+        if self.error:
+            problem = _problem(self.error)
+            status |= {"errorResult": problem, "errors": [problem]}
+        query: dict[str, Any] = {
+            "statementType": self.result.kind,
+            "totalBytesProcessed": "0",
+            "totalBytesBilled": "0",
+            "cacheHit": False,
+        }
+        if self.result.affected is not None:
+            query["numDmlAffectedRows"] = str(self.result.affected)
+        if self.configuration.get("dryRun"):
+            query["schema"] = _schema(self.result.fields)
+        return {
+            "kind": "bigquery#job",
+            "id": f"{PROJECT_ID}:{self.location}.{self.id}",
+            "jobReference": self.reference,
+            "configuration": self.configuration,
+            "status": status,
+            "statistics": {
+                "creationTime": str(self.created),
+                "startTime": str(self.created),
+                "endTime": str(self.created),
+                "totalBytesProcessed": "0",
+                "query": query,
+            },
+        }
+
+    def page(self, start: int, size: int | None, timestamps: str) -> dict[str, Any]:
+        """Rows of the result, in the shape that jobs.query and getQueryResults share."""
+        if self.error:
+            raise self.error
+        page: dict[str, Any] = {
+            "jobReference": self.reference,
+            "jobComplete": True,
+            "cacheHit": False,
+            "totalBytesProcessed": "0",
+            "schema": _schema(self.result.fields),
+        }
+        if self.result.kind == "SELECT":
+            rows = self.result.rows
+            end = len(rows) if size is None else min(len(rows), start + size)
+            page["totalRows"] = str(len(rows))
+            # Google's client asks for 0 rows to wait for a job, and takes "rows": [] for the whole result.
+            if size != 0:
+                page["rows"] = [row_resource(row, self.result.fields, timestamps) for row in rows[start:end]]
+                if end < len(rows):
+                    page["pageToken"] = str(end)
+        if self.result.affected is not None:
+            page["numDmlAffectedRows"] = str(self.result.affected)
+        return page
+
+
+class Jobs:
+    """The jobs of one sandbox, the oldest forgotten first."""
+
+    def __init__(self, state: State, engine: Engine) -> None:
+        self._state = state
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._jobs: dict[str, Job] = {}
+
+    def run(self, reference: dict[str, Any], configuration: dict[str, Any]) -> Job:
+        """Run a query, and keep what came of it under its id."""
+        job = Job(
+            str(reference.get("jobId") or f"job_{secrets.token_urlsafe(16)}"),
+            str(reference.get("location") or "US"),
+            {**configuration, "jobType": "QUERY"},
+            int(self._state.now() * 1000),
+        )
+        with self._lock:
+            if job.id in self._jobs:
+                raise QueryError(f"Already Exists: Job {PROJECT_ID}:{job.id}", status=409, reason="duplicate")
+            self._jobs[job.id] = job
+            while len(self._jobs) > MAX_JOBS:
+                del self._jobs[next(iter(self._jobs))]
+        try:
+            job.result = self._execute(configuration)
+        except QueryError as error:
+            job.error = error
+        except Exception as error:
+            # What nobody thought of is still the query's fault: a 500 would have the client try for minutes.
+            job.error = QueryError(f"The sandbox cannot run this query: {type(error).__name__}: {error}")
+        return job
+
+    def get(self, job_id: str) -> Job:
+        """A job that was run before."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+        if job is None:
+            raise QueryError(f"Not found: Job {PROJECT_ID}:{job_id}", status=404, reason="notFound")
+        return job
+
+    def _execute(self, configuration: dict[str, Any]) -> Result:
+        query = configuration.get("query")
+        if not isinstance(query, dict):
+            kinds = ", ".join(k for k in ("load", "copy", "extract") if k in configuration) or "unknown"
+            raise QueryError(f"The sandbox cannot run {kinds} jobs, only queries.", reason="invalid")
+        # BigQuery's REST API takes a query without the word for legacy SQL; Google's client always says it.
+        if query.get("useLegacySql", False):
+            raise QueryError("The sandbox cannot run legacy SQL.", reason="invalid")
+        if "destinationTable" in query:
+            raise QueryError("The sandbox cannot write to a destination table: use CREATE TABLE ... AS.")
+        default = query.get("defaultDataset")
+        return self._engine.run(
+            str(query.get("query", "")),
+            parameters=[parameter(p) for p in query.get("queryParameters", [])],
+            dataset=(default.get("projectId", PROJECT_ID), default["datasetId"]) if default else None,
+            dry=bool(configuration.get("dryRun")),
+        )
+
+
+def create_blueprint(state: State, engine: Engine) -> Blueprint:
+    """``/bigquery/v2``: jobs, their results, and what there is to see of datasets and tables."""
+    blueprint = Blueprint("bigquery", __name__, url_prefix="/bigquery/v2/projects/<project>")
+    jobs = Jobs(state, engine)
+
+    @blueprint.before_request
+    def authorize() -> Response | None:
+        if not state.knows_warehouse_token(bearer_token(request)):
+            return error_response(
+                401,
+                "authError",
+                "Request had invalid authentication credentials. Expected OAuth 2 access token.",
+            )
+        project = (request.view_args or {})["project"]
+        allowed = _PROJECTS if request.method == "GET" else (PROJECT_ID,)
+        if project not in allowed:
+            return error_response(403, "accessDenied", f"Access Denied: Project {project}: no permission in it.")
+        return None
+
+    @blueprint.errorhandler(QueryError)
+    def failed(error: QueryError) -> Response:
+        return error_response(error.status, error.reason, error.message)
+
+    @blueprint.post("/jobs")
+    def insert_job(project: str) -> Response:
+        body = _body()
+        return jsonify(jobs.run(body.get("jobReference") or {}, body.get("configuration") or {}).resource())
+
+    @blueprint.get("/jobs/<job_id>")
+    def get_job(project: str, job_id: str) -> Response:
+        return jsonify(jobs.get(job_id).resource())
+
+    @blueprint.post("/jobs/<job_id>/cancel")
+    def cancel_job(project: str, job_id: str) -> Response:
+        return jsonify(kind="bigquery#jobCancelResponse", job=jobs.get(job_id).resource())
+
+    @blueprint.get("/queries/<job_id>")
+    def get_query_results(project: str, job_id: str) -> Response:
+        page = jobs.get(job_id).page(*_window(), _timestamps(request.args.get))
+        return jsonify(kind="bigquery#getQueryResultsResponse", **page)
+
+    @blueprint.post("/queries")
+    def query(project: str) -> Response:
+        body = _body()
+        keys = ("query", "queryParameters", "defaultDataset", "useLegacySql", "destinationTable")
+        configuration = {"query": {key: body[key] for key in keys if key in body}, "dryRun": bool(body.get("dryRun"))}
+        job = jobs.run({"location": body.get("location")}, configuration)
+        options = body.get("formatOptions") or {}
+        size = body.get("maxResults")
+        page = job.page(0, int(size) if size is not None else None, _timestamps(lambda k: options.get(k[14:])))
+        return jsonify(kind="bigquery#queryResponse", **page)
+
+    @blueprint.get("/datasets")
+    def list_datasets(project: str) -> Response:
+        found = [_dataset(project, name) for name in engine.datasets(project)]
+        return jsonify(kind="bigquery#datasetList", datasets=found)
+
+    @blueprint.post("/datasets")
+    def insert_dataset(project: str) -> Response:
+        name = str(_body().get("datasetReference", {}).get("datasetId", ""))
+        engine.create_dataset(name)
+        return jsonify(_dataset(project, name))
+
+    @blueprint.get("/datasets/<dataset>")
+    def get_dataset(project: str, dataset: str) -> Response:
+        _require_dataset(project, dataset)
+        return jsonify(_dataset(project, dataset))
+
+    @blueprint.get("/datasets/<dataset>/tables")
+    def list_tables(project: str, dataset: str) -> Response:
+        _require_dataset(project, dataset)
+        found = [_table(project, dataset, name, kind) for name, kind in engine.tables(project, dataset)]
+        return jsonify(kind="bigquery#tableList", tables=found, totalItems=len(found))
+
+    @blueprint.get("/datasets/<dataset>/tables/<table>")
+    def get_table(project: str, dataset: str, table: str) -> Response:
+        result = engine.table_rows(project, dataset, table)
+        kinds = dict(engine.tables(project, dataset))
+        resource = _table(project, dataset, table, kinds.get(table, "TABLE"))
+        return jsonify(**resource, schema=_schema(result.fields), numRows=str(len(result.rows)), location="US")
+
+    @blueprint.get("/datasets/<dataset>/tables/<table>/data")
+    def list_rows(project: str, dataset: str, table: str) -> Response:
+        result = engine.table_rows(project, dataset, table)
+        job = Job("", "US", {}, 0, result)
+        page = job.page(*_window(), _timestamps(request.args.get))
+        kept = {key: page[key] for key in ("totalRows", "rows", "pageToken") if key in page}
+        return jsonify(kind="bigquery#tableDataList", **kept)
+
+    @blueprint.route("/<path:rest>", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+    def nothing_else(project: str, rest: str) -> Response:
+        raise QueryError(f"The sandbox cannot do {request.method} {rest} of BigQuery's API.", reason="notImplemented")
+
+    def _require_dataset(project: str, dataset: str) -> None:
+        if dataset not in engine.datasets(project):
+            raise QueryError(f"Not found: Dataset {project}:{dataset}", status=404, reason="notFound")
+
+    return blueprint
+
+
+def error_response(status: int, reason: str, message: str) -> Response:
+    """An error in the shape of Google's APIs."""
+    response = jsonify(
+        error={
+            "code": status,
+            "message": message,
+            "errors": [{"message": message, "domain": "global", "reason": reason}],
+            "status": _STATUS_NAMES.get(status, "UNKNOWN"),
+        }
+    )
+    response.status_code = status
+    return response
+
+
+_STATUS_NAMES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    409: "ALREADY_EXISTS",
+    503: "UNAVAILABLE",
+}
+
+
+def _body() -> dict[str, Any]:
+    body = request.get_json(silent=True)
+    if not isinstance(body, dict):
+        raise QueryError("The request's body is no JSON object.", reason="parseError")
+    return body
+
+
+def _window() -> tuple[int, int | None]:
+    """The first row and the number of rows that a GET asks for."""
+    try:
+        start = int(request.args.get("pageToken") or request.args.get("startIndex") or 0)
+        size = request.args.get("maxResults")
+        window = (start, int(size) if size is not None else None)
+    except ValueError as error:
+        raise QueryError("pageToken, startIndex and maxResults must be numbers.", reason="invalid") from error
+    if min(window[0], window[1] or 0) < 0:
+        raise QueryError("pageToken, startIndex and maxResults must not be negative.", reason="invalid")
+    return window
+
+
+def _timestamps(option: Callable[[str], Any]) -> str:
+    if str(option("formatOptions.useInt64Timestamp")).lower() == "true":
+        return "INT64"
+    return str(option("formatOptions.timestampOutputFormat") or "FLOAT64")
+
+
+def _problem(error: QueryError) -> dict[str, str]:
+    return {"reason": error.reason, "message": error.message}
+
+
+def _schema(fields: list[Field]) -> dict[str, Any]:
+    return {"fields": [f.resource() for f in fields]}
+
+
+def _dataset(project: str, name: str) -> dict[str, Any]:
+    return {
+        "kind": "bigquery#dataset",
+        "id": f"{project}:{name}",
+        "datasetReference": {"projectId": project, "datasetId": name},
+        "location": "US",
+    }
+
+
+def _table(project: str, dataset: str, name: str, kind: str) -> dict[str, Any]:
+    return {
+        "kind": "bigquery#table",
+        "id": f"{project}:{dataset}.{name}",
+        "tableReference": {"projectId": project, "datasetId": dataset, "tableId": name},
+        "type": kind,
+    }

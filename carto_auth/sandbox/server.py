@@ -1,0 +1,278 @@
+"""The sandbox itself: a web server on loopback, started and stopped, and the handle that tests hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flask import Flask, Response, jsonify, request
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from carto_auth._services import CLIENT_ID, Services
+from carto_auth.sandbox import accounts, authorization, bigquery, pages, warehouse
+from carto_auth.sandbox.engine import Engine
+from carto_auth.sandbox.jwt_tokens import TokenMint
+from carto_auth.sandbox.state import Request, State, Switches
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+#: Only this computer can reach it, and IPv4 everywhere.
+HOST = "127.0.0.1"
+
+#: Bytes; a request's body is held in memory, so it must end somewhere.
+MAX_BODY = 64 * 1024 * 1024
+
+
+class CartoSandbox(Switches):
+    """A CARTO on ``http://127.0.0.1:<free port>``: login, accounts, API and warehouse.
+
+    A context manager; or call :meth:`start` and :meth:`stop`. Every switch is a keyword argument, and an
+    attribute that can be set while the sandbox runs::
+
+        with CartoSandbox(token_lifetime=60) as sandbox:
+            sandbox.outage = 503
+
+    Attributes:
+        token_lifetime: seconds that CARTO access tokens are good for (86400).
+        warehouse_token_lifetime: seconds that warehouse tokens are good for (3600).
+        refresh_tokens: whether a person's login gives a refresh token, rotated at each use (False).
+        outage: an HTTP status that everything answers, such as ``503``; or a mapping of path prefixes to
+            statuses, such as ``{"/accounts": 503}``; ``None`` for no outage.
+        rate_limited: seconds for ``Retry-After``: the token endpoint answers 429; ``None`` for no limit.
+        deny_logins: whether ``/authorize`` refuses everybody with ``access_denied`` (False).
+        has_tenant: whether the account belongs to a CARTO organization (True). Joining at ``/sso/acme`` sets it.
+        has_warehouse: whether the account has a CARTO Data Warehouse (True).
+        token_delay: seconds that the token endpoint waits before it answers (0.0).
+        clock: what time it is, in POSIX seconds; all expiries go by it (``time.time``).
+    """
+
+    _server: BaseWSGIServer | None = None
+
+    def __post_init__(self) -> None:
+        self.client_id, self.client_secret = "", ""
+        self._state: State | None = None
+        self._engine: Engine | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> CartoSandbox:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<CartoSandbox {self.url if self._server else 'stopped'}>"
+
+    def start(self) -> CartoSandbox:
+        """Listen on a free port; returns at once, since the server has threads of its own.
+
+        Raises:
+            RuntimeError: it runs already.
+        """
+        if self._server is not None:
+            raise RuntimeError(f"The sandbox is running already, at {self.url}.")
+        # The port is known once it is bound, and the application wants to know it: hence the detour.
+        self._server = make_server(HOST, 0, _no_app, threaded=True, request_handler=_QuietHandler)
+        self._state = State(self, f"http://{HOST}:{self._server.server_port}")
+        self._engine = Engine()
+        self.client_id, self.client_secret = self._state.add_application()
+        self._server.app = _create_app(self._state, self._engine)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="carto-sandbox", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop listening, and forget the warehouse. A second call does nothing.
+
+        What is known (requests, addresses) can still be read.
+        """
+        if self._server is None or self._thread is None or self._engine is None:
+            return
+        self._known.stopping.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self._engine.close()
+        self._server = self._thread = self._engine = None
+
+    @property
+    def _known(self) -> State:
+        if self._state is None:
+            raise RuntimeError("The sandbox was not started: use it in a with statement, or call start().")
+        return self._state
+
+    @property
+    def url(self) -> str:
+        """Its origin, such as ``http://127.0.0.1:49152``."""
+        return self._known.url
+
+    @property
+    def api_base_url(self) -> str:
+        """The API base URL that discovery finds: the same origin."""
+        return self.url
+
+    @property
+    def services(self) -> Services:
+        """Its addresses, for ``services=``."""
+        return Services(self.url, self.url, self.url, CLIENT_ID, self.url)
+
+    @property
+    def organization_name(self) -> str:
+        """The name of the one organization with single sign-on: ``acme``."""
+        return self._known.organization_name
+
+    @property
+    def organization_id(self) -> str:
+        """That organization's Auth0 id, ``org_...``."""
+        return self._known.organization_id
+
+    @property
+    def requests(self) -> list[Request]:
+        """What was asked so far: ``(method, path, status)``, without queries, headers and bodies. A copy."""
+        return self._known.requests()
+
+    def count(self, path: str, method: str | None = None) -> int:
+        """How many requests there were for exactly this path, and method if given."""
+        return sum(r.path == path and method in (None, r.method) for r in self.requests)
+
+    def add_application(self, client_id: str | None = None) -> tuple[str, str]:
+        """Register another M2M application: its ``(client_id, client_secret)``.
+
+        The id of an existing application gives that one a new secret.
+
+        Raises:
+            ValueError: it is the id of CARTO's public client.
+        """
+        pair = self._known.add_application(client_id)
+        if client_id == self.client_id:
+            self.client_secret = pair[1]
+        return pair
+
+    def credentials_file(self, path: str | os.PathLike[str], *, client_id: str | None = None) -> Path:
+        """Write an M2M application's credentials, readable by the owner only.
+
+        Args:
+            path: the file, or a folder in which it is called ``carto_credentials.json``.
+            client_id: of an application made by :meth:`add_application`; the first one if not given.
+
+        Raises:
+            ValueError: there is no M2M application with that id.
+        """
+        application = self._known.application(client_id or self.client_id)
+        if application is None or application.client_secret is None:
+            raise ValueError(f"The sandbox has no M2M application {client_id!r}; add_application() makes one.")
+        path = Path(path)
+        if path.is_dir():
+            path = path / "carto_credentials.json"
+        content = {
+            "api_base_url": self.api_base_url,
+            "client_id": application.client_id,
+            "client_secret": application.client_secret,
+        }
+        # 0600 from its first byte; chmod after writing would leave a moment in which others can read it.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            path.chmod(0o600)
+            json.dump(content, file, indent=2)
+        return path
+
+    def environment(self) -> dict[str, str]:
+        """The variables that lead this package, and Google's BigQuery client, to this sandbox."""
+        return {
+            "CARTO_AUTH_URL": self.url,
+            "CARTO_ACCOUNTS_URL": self.url,
+            "CARTO_APP_URL": self.url,
+            "CARTO_AUTH_CLIENT_ID": CLIENT_ID,
+            "CARTO_API_BASE_URL": self.api_base_url,
+            "CARTO_CLIENT_ID": self.client_id,
+            "CARTO_CLIENT_SECRET": self.client_secret,
+            "BIGQUERY_EMULATOR_HOST": self.url,
+        }
+
+    def revoke_access_tokens(self) -> None:
+        """Every CARTO token issued so far gets a 401 from now on."""
+        self._known.revoke_access_tokens()
+
+    def revoke_warehouse_tokens(self) -> None:
+        """Every warehouse token issued so far gets a 401 from now on."""
+        self._known.revoke_warehouse_tokens()
+
+
+class _QuietHandler(WSGIRequestHandler):
+    """HTTP/1.1, one request per connection (Werkzeug closes it by design), nothing on stderr."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    #: Seconds of silence on a connection; browsers open some that they never use.
+    timeout = 30
+
+    def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - Werkzeug's name
+        """Requests are kept in ``CartoSandbox.requests`` instead."""
+
+
+def _no_app(environ: object, start_response: object) -> list[bytes]:
+    raise RuntimeError("The sandbox is not ready.")
+
+
+def _create_app(state: State, engine: Engine) -> Flask:
+    app = Flask(__name__, static_folder=None)
+    app.config.update(
+        SECRET_KEY=secrets.token_bytes(32),
+        # Cookies do not tell ports apart, and two sandboxes may be open in one browser.
+        SESSION_COOKIE_NAME=f"carto_sandbox_{state.host.rpartition(':')[2]}",
+        SESSION_COOKIE_SAMESITE="Lax",
+        # A web page elsewhere must not reach the sandbox under a name of its own (DNS rebinding).
+        TRUSTED_HOSTS=[HOST, "localhost"],
+        MAX_CONTENT_LENGTH=MAX_BODY,
+        MAX_FORM_MEMORY_SIZE=MAX_BODY,
+    )
+    mint = TokenMint(state)
+    server = authorization.SandboxAuthorizationServer(state, mint)
+
+    @app.before_request
+    def outage() -> Response | None:
+        status = _outage_status(state.switches.outage, request.path)
+        if status is None:
+            return None
+        if request.path.startswith(bigquery.PREFIXES):
+            return bigquery.error_response(status, "backendError", "The sandbox is told to be out of order.")
+        return accounts.api_error(status, "The sandbox is told to be out of order.")
+
+    @app.after_request
+    def record(response: Response) -> Response:
+        state.record(Request(request.method, request.path, response.status_code))
+        return response
+
+    @app.errorhandler(404)
+    @app.errorhandler(405)
+    def not_here(error: Exception) -> Response:
+        status = getattr(error, "code", 404)
+        response = jsonify(error=f"The sandbox has nothing at {request.method} {request.path}", status=status)
+        response.status_code = status
+        return response
+
+    app.register_blueprint(pages.create_blueprint(server))
+    app.register_blueprint(authorization.create_blueprint(server))
+    app.register_blueprint(accounts.create_blueprint(state, mint))
+    app.register_blueprint(warehouse.create_blueprint(state, mint))
+    app.register_blueprint(bigquery.create_blueprint(state, engine))
+    return app
+
+
+def _outage_status(outage: int | Mapping[str, int] | None, path: str) -> int | None:
+    if isinstance(outage, Mapping):
+        return next((status for prefix, status in outage.items() if path.startswith(prefix)), None)
+    return outage

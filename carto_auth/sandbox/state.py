@@ -1,0 +1,312 @@
+"""What a sandbox knows: its switches, applications, logins, codes and tokens, and the requests it has seen."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from carto_auth._services import CLIENT_ID, REDIRECT_URI
+
+#: The Google project of the sandbox's warehouse; the real ones are called ``carto-dw-ac-<account>``.
+PROJECT_ID = "carto-dw-ac-sandbox"
+
+#: Seconds; RFC 6749 section 4.1.2 recommends at most ten minutes.
+CODE_LIFETIME = 600
+
+#: Unfinished logins that are remembered; a test that never finishes any must not eat the memory.
+MAX_PENDING = 1000
+
+
+@dataclass(kw_only=True, eq=False)
+class Switches:
+    """What can be changed while a sandbox runs; :class:`CartoSandbox` documents each of them."""
+
+    token_lifetime: int = 86400
+    warehouse_token_lifetime: int = 3600
+    refresh_tokens: bool = False
+    outage: int | Mapping[str, int] | None = None
+    rate_limited: int | None = None
+    deny_logins: bool = False
+    has_tenant: bool = True
+    has_warehouse: bool = True
+    token_delay: float = 0.0
+    clock: Callable[[], float] = time.time
+
+
+class Request(NamedTuple):
+    """One request that was answered: no query, no header and no body, so no secret is in it."""
+
+    method: str
+    path: str
+    status: int
+
+
+@dataclass(frozen=True)
+class Login:
+    """A person who logged in, and the organization (``org_...``) they did it for."""
+
+    email: str
+    organization_id: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """The ``sub`` claim, stable for an e-mail address."""
+        return f"auth0|{_digest(self.email, 24)}"
+
+    @property
+    def account_id(self) -> str:
+        """The CARTO account's id: one account per organization, else one per person."""
+        return f"ac_{_digest(self.organization_id or self.email, 10)}"
+
+
+@dataclass
+class Application:
+    """An OAuth client, with the methods by which Authlib asks about it."""
+
+    client_id: str
+    client_secret: str | None
+    redirect_uris: frozenset[str]
+    grants: frozenset[str]
+
+    def get_client_id(self) -> str:
+        return self.client_id
+
+    def get_default_redirect_uri(self) -> None:
+        return None
+
+    def get_allowed_scope(self, scope: str | None) -> str:
+        # Auth0 passes over scopes that it does not know; the tokens of CARTO's public client carry none.
+        return ""
+
+    def check_redirect_uri(self, redirect_uri: str) -> bool:
+        return redirect_uri in self.redirect_uris
+
+    def check_client_secret(self, client_secret: str) -> bool:
+        expected = self.client_secret or ""
+        return bool(expected) and secrets.compare_digest(client_secret.encode(), expected.encode())
+
+    def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
+        return method == ("none" if self.client_secret is None else "client_secret_post")
+
+    def check_response_type(self, response_type: str) -> bool:
+        return response_type == "code" and "authorization_code" in self.grants
+
+    def check_grant_type(self, grant_type: str) -> bool:
+        return grant_type in self.grants
+
+
+@dataclass
+class Code:
+    """An authorization code; Authlib reads the PKCE attributes by these names."""
+
+    code: str
+    client_id: str
+    redirect_uri: str
+    code_challenge: str
+    code_challenge_method: str
+    login: Login
+    expires_at: float
+
+    def get_redirect_uri(self) -> str:
+        return self.redirect_uri
+
+    def get_scope(self) -> str:
+        return ""
+
+
+@dataclass
+class RefreshToken:
+    """A refresh token. All that descend from one login are a family, and fall together."""
+
+    token: str
+    family: str
+    client_id: str
+    login: Login
+    used: bool = False
+
+    def check_client(self, client: Application) -> bool:
+        return self.client_id == client.client_id
+
+    def get_scope(self) -> str:
+        return ""
+
+
+@dataclass
+class PendingLogin:
+    """A login between ``/authorize`` and its redirect, bound to the browser that began it."""
+
+    id: str
+    parameters: dict[str, list[str]]
+    browser: str
+    csrf: str
+    login: Login | None = None
+
+
+@dataclass
+class State:
+    """Everything that a sandbox knows. Every method may be called from any thread."""
+
+    switches: Switches
+    url: str
+    organization_name: str = "acme"
+    organization_id: str = field(default_factory=lambda: f"org_{secrets.token_hex(8)}")
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._applications = {
+            CLIENT_ID: Application(
+                CLIENT_ID,
+                None,
+                frozenset({REDIRECT_URI, f"{self.url}/auth/token"}),
+                frozenset({"authorization_code", "refresh_token"}),
+            )
+        }
+        self._codes: dict[str, Code] = {}
+        self._refresh_tokens: dict[str, RefreshToken] = {}
+        self._access_tokens: set[str] = set()
+        self._warehouse_tokens: dict[str, float] = {}
+        self._pending: dict[str, PendingLogin] = {}
+        self._requests: list[Request] = []
+
+    @property
+    def issuer(self) -> str:
+        """The ``iss`` of tokens and redirects; Auth0's ends in a slash."""
+        return f"{self.url}/"
+
+    @property
+    def host(self) -> str:
+        """Address and port, such as ``127.0.0.1:49152``."""
+        return self.url.removeprefix("http://")
+
+    def now(self) -> float:
+        """POSIX seconds by the sandbox's clock."""
+        return self.switches.clock()
+
+    # -- applications
+
+    def application(self, client_id: str) -> Application | None:
+        """The OAuth client with that id."""
+        return self._applications.get(client_id)
+
+    def add_application(self, client_id: str | None = None) -> tuple[str, str]:
+        """Register an M2M application, or give an existing one a new secret."""
+        client_id = client_id or secrets.token_urlsafe(24)
+        if client_id == CLIENT_ID:
+            raise ValueError("CARTO's public client has no secret; choose another client id.")
+        secret = secrets.token_urlsafe(48)
+        self._applications[client_id] = Application(client_id, secret, frozenset(), frozenset({"client_credentials"}))
+        return client_id, secret
+
+    # -- logins under way
+
+    def begin_login(self, parameters: dict[str, list[str]], browser: str) -> PendingLogin:
+        """Remember an authorization request while its person logs in."""
+        pending = PendingLogin(secrets.token_urlsafe(24), parameters, browser, secrets.token_urlsafe(24))
+        with self._lock:
+            self._pending[pending.id] = pending
+            while len(self._pending) > MAX_PENDING:
+                del self._pending[next(iter(self._pending))]
+        return pending
+
+    def pending_login(self, pending_id: str) -> PendingLogin | None:
+        """The login under way with that id."""
+        return self._pending.get(pending_id)
+
+    def end_login(self, pending: PendingLogin) -> bool:
+        """Forget a login that was answered; false if another request was quicker."""
+        with self._lock:
+            return self._pending.pop(pending.id, None) is not None
+
+    # -- codes and tokens
+
+    def save_code(self, code: Code) -> None:
+        """Remember a code until it is used."""
+        with self._lock:
+            self._codes[code.code] = code
+
+    def take_code(self, code: str) -> Code | None:
+        """The code, once: whoever comes first has it, even if the rest of the request turns out wrong."""
+        with self._lock:
+            found = self._codes.pop(code, None)
+        return found if found and found.expires_at > self.now() else None
+
+    def save_refresh_token(self, token: RefreshToken) -> None:
+        """Remember a refresh token."""
+        with self._lock:
+            self._refresh_tokens[token.token] = token
+
+    def use_refresh_token(self, token: str) -> RefreshToken | None:
+        """The refresh token, once: presenting it again revokes its family (RFC 9700 section 4.14.2)."""
+        with self._lock:
+            found = self._refresh_tokens.get(token)
+            if found and found.used:
+                self._drop_family(found.family)
+                return None
+            if found:
+                found.used = True
+            return found
+
+    def refresh_token(self, token: str) -> RefreshToken | None:
+        """The refresh token, unused or not, without using it."""
+        return self._refresh_tokens.get(token)
+
+    def revoke_family(self, family: str) -> None:
+        """Revoke all refresh tokens of a login."""
+        with self._lock:
+            self._drop_family(family)
+
+    def _drop_family(self, family: str) -> None:
+        for token in [t.token for t in self._refresh_tokens.values() if t.family == family]:
+            del self._refresh_tokens[token]
+
+    def save_access_token(self, token_id: str) -> None:
+        """Let a CARTO token be accepted, by its ``jti``."""
+        with self._lock:
+            self._access_tokens.add(token_id)
+
+    def knows_access_token(self, token_id: Any) -> bool:
+        """Whether a CARTO token was issued and not revoked."""
+        return token_id in self._access_tokens
+
+    def revoke_access_tokens(self) -> None:
+        """No CARTO token that was issued so far is accepted from now on."""
+        with self._lock:
+            self._access_tokens.clear()
+
+    def new_warehouse_token(self) -> str:
+        """A token for the warehouse, in the form of a Google service account's."""
+        token = f"ya29.c.{secrets.token_urlsafe(64)}"
+        with self._lock:
+            self._warehouse_tokens[token] = self.now() + self.switches.warehouse_token_lifetime
+        return token
+
+    def knows_warehouse_token(self, token: str) -> bool:
+        """Whether a warehouse token was issued, is in its lifetime and not revoked."""
+        return self._warehouse_tokens.get(token, 0.0) > self.now()
+
+    def revoke_warehouse_tokens(self) -> None:
+        """No warehouse token that was issued so far is accepted from now on."""
+        with self._lock:
+            self._warehouse_tokens.clear()
+
+    # -- what happened
+
+    def record(self, request: Request) -> None:
+        """Add to the list of requests."""
+        with self._lock:
+            self._requests.append(request)
+
+    def requests(self) -> list[Request]:
+        """All requests so far, in the order of their answers."""
+        with self._lock:
+            return list(self._requests)
+
+
+def _digest(text: str, length: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:length]

@@ -1,0 +1,602 @@
+"""The contract with code written for carto-auth 0.2.0, table by table.
+
+What is asserted here holds for 0.2.0 as well, so the file can be run against it. The exceptions, where we
+differ on purpose, have "ours" in their name: ``TZ=UTC pytest tests/test_drop_in.py -k "not ours"``.
+"""
+
+import base64
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import subprocess
+import sys
+import time
+import types
+import webbrowser
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import pytest
+import requests
+
+import carto_auth
+from carto_auth import CartoAuth, CredentialsError, auth, errors, pkce, utils
+from carto_auth.pkce import CartoPKCE
+
+BASE = "https://gcp-us-east1.api.carto.com"
+TOKEN_URL = "https://auth.carto.com/oauth/token"
+ACCOUNTS_URL = "https://accounts.app.carto.com/accounts"
+CONFIG_URL = "https://acme.app.carto.com/config.yaml"
+WAREHOUSE_URL = f"{BASE}/v3/connections/carto-dw/token"
+BIGQUERY_URL = "https://bigquery.googleapis.com"
+CLIENT = {"client_id": "an-id", "client_secret": "a-secret"}
+M2M_FILE = {"api_base_url": BASE, **CLIENT}
+PERMANENT = {"api_base_url": BASE, "access_token": "permanent", "expiration": 4155310800}  # the year 2101
+
+both_modes = pytest.mark.parametrize("mode", ["oauth", "m2m"])
+
+
+@pytest.fixture(autouse=True)
+def isolation(monkeypatch, requests_mock):
+    """No network, for ``requests_mock`` refuses what is not mocked, and no browser."""
+    for opener in ("open", "open_new", "open_new_tab"):
+        monkeypatch.setattr(webbrowser, opener, lambda *args, **kwargs: pytest.fail("a browser was opened"))
+
+
+@pytest.fixture
+def m2m_file(tmp_path):
+    return write_json(tmp_path / "carto_credentials.json", M2M_FILE)
+
+
+@pytest.fixture
+def seams(monkeypatch):
+    """The names in carto_auth.auth that dependants patch: an empty cache, and logins that give "fresh"."""
+    info = {"access_token": "fresh", "expiration": in_seconds(3600)}
+    answers = {"load_cache_file": None, "save_cache_file": None, "get_api_base_url": BASE}
+    answers |= {"get_oauth_token_info": info, "get_m2m_token_info": info}
+    for name, answer in answers.items():
+        monkeypatch.setattr(auth, name, Mock(return_value=answer))
+    return SimpleNamespace(**{name: getattr(auth, name) for name in answers})
+
+
+@pytest.fixture
+def services(requests_mock):
+    """CARTO over HTTP; its tokens are "fresh" for a day."""
+    requests_mock.post(TOKEN_URL, json={"access_token": "fresh", "expires_in": 86400})
+    requests_mock.get(ACCOUNTS_URL, json={"tenant_domain": "acme.app.carto.com"})
+    requests_mock.get(CONFIG_URL, text=f"apis:\n  baseUrl: {BASE}\n")
+    requests_mock.get(WAREHOUSE_URL, json={"projectId": "a-project", "token": "a-google-token"})
+    return requests_mock
+
+
+@pytest.fixture
+def person(monkeypatch):
+    """Somebody who answers "a-code" whenever asked."""
+    monkeypatch.setattr(CartoPKCE, "_input", Mock(return_value="a-code"))
+    return CartoPKCE._input
+
+
+@pytest.fixture
+def colab(monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+
+
+@pytest.fixture
+def databricks(monkeypatch):
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "15.4")
+
+
+def in_seconds(seconds):
+    return int(time.time()) + seconds
+
+
+def flat_entry(seconds_left, access_token="cached"):
+    return {"api_base_url": BASE, "access_token": access_token, "expiration": in_seconds(seconds_left)}
+
+
+def write_json(path, data):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data))
+    path.chmod(0o600)
+    return path
+
+
+def start(mode, m2m_file, **options):
+    return CartoAuth.from_oauth(**options) if mode == "oauth" else CartoAuth.from_m2m(m2m_file, **options)
+
+
+def public_app(**options):
+    return CartoAuth(mode="oauth", open_browser=False, **(PERMANENT | options))
+
+
+def default_cache(mode):
+    return Path.home() / ".carto-auth" / f"token_{mode}.json"
+
+
+def holds(mapping, expected):
+    return mapping.items() >= expected.items()
+
+
+def fields(url_or_form):
+    return dict(parse_qsl(urlsplit(url_or_form).query or url_or_form))
+
+
+def s256(verifier):
+    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+
+
+def files_below(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+# Distribution, modules, signatures
+
+
+def test_ours_distribution():
+    distribution = importlib.metadata.distribution("carto-auth")
+    assert distribution.metadata["Name"] == "carto-auth"
+    assert distribution.version == carto_auth.__version__ == "1.0.0"
+    assert "carto-dw" in distribution.metadata.get_all("Provides-Extra")
+
+
+@pytest.mark.parametrize("module", ["auth", "pkce", "utils", "errors"])
+def test_each_module_can_be_the_first_import(module):
+    program = f"import carto_auth.{module}; from carto_auth import CartoAuth, CredentialsError, __version__"
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert (carto_auth.CartoAuth, carto_auth.CredentialsError) == (auth.CartoAuth, errors.CredentialsError)
+
+
+SIGNATURES = """
+CartoAuth(mode, api_base_url=None, access_token=None, expiration=None, client_id=None, client_secret=None, \
+cache_filepath=None, use_cache=True, open_browser=True, org=None)
+CartoAuth.from_oauth(cache_filepath=None, use_cache=True, open_browser=True, api_base_url=None, org=None)
+CartoAuth.get_api_base_url(self)
+CartoAuth.get_access_token(self)
+CartoAuth.get_carto_dw_credentials(self)
+CartoAuth.get_carto_dw_client(self)
+utils.api_headers(access_token)
+utils.get_oauth_token_info(open_browser=True, org=None)
+utils.get_m2m_token_info(client_id, client_secret)
+utils.get_api_base_url(access_token)
+utils.get_home_dir()
+utils.get_cache_filepath(mode)
+utils.load_cache_file(cache_filepath)
+utils.save_cache_file(cache_filepath, data)
+utils.is_token_expired(expiration)
+CartoPKCE(open_browser=True, org=None)
+CartoPKCE.get_authorize_url(self, state=None)
+CartoPKCE.get_auth_response(self, open_browser=None)
+CartoPKCE.get_authorization_code(self, response=None)
+CartoPKCE.get_pkce_handshake_parameters(self)
+CartoPKCE.get_token_info(self, code=None)
+CartoPKCE.parse_response_code(self, url)
+CartoPKCE._input(self, prompt)
+""".strip().splitlines()
+OUR_SIGNATURE = "CartoAuth.from_m2m(filepath=None, cache_filepath=None, use_cache=True)"
+
+
+@pytest.mark.parametrize("signature", [*SIGNATURES, pytest.param(OUR_SIGNATURE, id="ours-from_m2m")])
+def test_signature(signature):
+    name, _, arguments = signature.rstrip(")").partition("(")
+    contract = list(inspect.signature(eval(f"lambda {arguments}: None")).parameters.values())
+    parameters = list(inspect.signature(eval(name)).parameters.values())
+    same, extra = parameters[: len(contract)], parameters[len(contract) :]
+    assert [(p.name, p.kind, p.default) for p in same] == [(p.name, p.kind, p.default) for p in contract]
+    for p in extra:
+        assert p.kind is p.VAR_KEYWORD or (p.kind is p.KEYWORD_ONLY and p.default is not p.empty), p
+
+
+@pytest.mark.parametrize("name", [s.partition("(")[0] for s in SIGNATURES if s.startswith("utils.")])
+def test_ours_utils_only_re_exports(name):
+    assert eval(name).__module__ != utils.__name__
+
+
+# The constructor and the private names
+
+
+@pytest.mark.parametrize("mode", ["api", "", "OAuth", None])
+def test_unknown_mode_is_refused(mode):
+    with pytest.raises(CredentialsError):
+        CartoAuth(mode)
+
+
+@pytest.mark.parametrize(("mode", "more"), [("oauth", {"open_browser": False}), ("m2m", CLIENT)])
+def test_private_attributes_hold_what_was_given(mode, more, tmp_path):
+    given = PERMANENT | {"use_cache": True, "org": "org_1"} | more
+    carto = CartoAuth(mode, cache_filepath=tmp_path / "token.json", **given)
+    assert (carto._mode, Path(carto._cache_filepath)) == (mode, tmp_path / "token.json")
+    assert {name: getattr(carto, f"_{name}") for name in given} == given
+
+
+@both_modes
+def test_ours_private_attributes_are_there_in_either_mode(mode):
+    carto = CartoAuth(mode)
+    assert (carto._open_browser, carto._client_id, carto._client_secret) == (True, None, None)
+
+
+def test_constructor_stores_its_token_once_where_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(auth, "save_cache_file", Mock(side_effect=auth.save_cache_file))
+    public_app(cache_filepath=str(tmp_path / "token.json"))
+    assert auth.save_cache_file.call_count == 1
+    assert holds(utils.load_cache_file(tmp_path / "token.json"), PERMANENT)
+
+
+@pytest.mark.parametrize("options", [{}, {"use_cache": False, "cache_filepath": "token.json"}])
+def test_constructor_writes_nothing_unasked(options, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    public_app(**options).get_access_token()
+    assert files_below(tmp_path) == []
+
+
+@both_modes
+def test_ours_constructor_without_a_token_leaves_a_good_entry_alone(mode, tmp_path):
+    path = write_json(tmp_path / "token.json", flat_entry(3600))
+    CartoAuth(mode, cache_filepath=path)
+    assert utils.load_cache_file(path)["access_token"] == "cached"
+
+
+@pytest.mark.parametrize("expiration", [None, 0, 1])
+@both_modes
+def test_expired_token_of_the_constructor_is_renewed_once(mode, expiration, seams, tmp_path):
+    options = CLIENT if mode == "m2m" else {"open_browser": False, "org": "org_1"}
+    carto = CartoAuth(mode, BASE, "old", expiration, cache_filepath=tmp_path / "token.json", **options)
+    assert [carto.get_access_token(), carto.get_access_token()] == ["fresh", "fresh"]
+    fetches = getattr(seams, f"get_{mode}_token_info").call_args_list
+    assert [fetch.args for fetch in fetches] == [tuple(options.values())]
+    assert seams.save_cache_file.call_args.args[1]["access_token"] == "fresh"
+
+
+# from_oauth and from_m2m, at the seams
+
+
+CACHED = {
+    # what is cached: seconds left, use_cache, and how often then is loaded, fetched, saved
+    "nothing": (None, True, (1, 1, 1)),
+    "an entry of 0.2.0, which is adopted": (3600, True, (1, 0, 1)),
+    "10 s left, which are used": (10, True, (1, 0, 1)),
+    "an expired entry": (-10, True, (1, 1, 1)),
+    "an entry nobody wants": (3600, False, (0, 1, 0)),
+}
+
+
+@both_modes
+@pytest.mark.parametrize(("seconds_left", "use_cache", "counts"), CACHED.values(), ids=CACHED)
+def test_loads_fetches_and_saves(mode, seconds_left, use_cache, counts, seams, m2m_file):
+    seams.load_cache_file.return_value = seconds_left and flat_entry(seconds_left)
+    carto = start(mode, m2m_file, use_cache=use_cache)
+    assert (carto.get_access_token(), carto.get_api_base_url()) == ("fresh" if counts[1] else "cached", BASE)
+    fetches = {"oauth": seams.get_oauth_token_info, "m2m": seams.get_m2m_token_info}
+    fetch = fetches.pop(mode)
+    assert (seams.load_cache_file.call_count, fetch.call_count, seams.save_cache_file.call_count) == counts
+    assert [other.call_count for other in fetches.values()] == [0]
+
+
+@both_modes
+@pytest.mark.parametrize("cache_filepath", [None, "token.json"])
+def test_what_the_seams_are_called_with(mode, cache_filepath, seams, m2m_file, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    carto = start(mode, m2m_file, cache_filepath=cache_filepath)
+    loaded, (saved, data) = seams.load_cache_file.call_args.args[0], seams.save_cache_file.call_args.args
+    path = Path(cache_filepath or default_cache(mode))
+    assert [Path(loaded), Path(saved), Path(carto._cache_filepath)] == [path] * 3
+    fetch = getattr(seams, f"get_{mode}_token_info")
+    assert fetch.call_args.args == ((True, None) if mode == "oauth" else ("an-id", "a-secret"))
+    assert holds(data, {"api_base_url": BASE} | fetch.return_value)
+    assert {"access_token": carto._access_token, "expiration": carto._expiration} == fetch.return_value
+
+
+@both_modes
+def test_replacements_with_the_signatures_of_0_2_0_fit(mode, seams, monkeypatch, m2m_file):
+    saved, info = [], seams.get_m2m_token_info.return_value
+    monkeypatch.setattr(auth, "load_cache_file", lambda cache_filepath: None)
+    monkeypatch.setattr(auth, "save_cache_file", lambda cache_filepath, data: saved.append(data))
+    monkeypatch.setattr(auth, "get_oauth_token_info", lambda open_browser=True, org=None: info)
+    monkeypatch.setattr(auth, "get_m2m_token_info", lambda client_id, client_secret: info)
+    monkeypatch.setattr(auth, "get_api_base_url", lambda access_token: BASE)
+    assert start(mode, m2m_file).get_access_token() == "fresh"
+    assert [data["access_token"] for data in saved] == ["fresh"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "url", "lookups"),
+    [
+        ("oauth", {}, "https://found.api.carto.com", [("fresh",)]),
+        ("oauth", {"api_base_url": BASE}, BASE, []),
+        ("m2m", {}, BASE, []),
+    ],
+)
+def test_api_base_url_is_looked_up_with_the_token_unless_given(mode, options, url, lookups, seams, m2m_file):
+    seams.get_api_base_url.return_value = "https://found.api.carto.com"
+    assert start(mode, m2m_file, **options).get_api_base_url() == url
+    assert [lookup.args for lookup in seams.get_api_base_url.call_args_list] == lookups
+
+
+@both_modes
+def test_ours_flat_file_is_upgraded_once_and_a_hit_writes_nothing(mode, monkeypatch, m2m_file):
+    path = write_json(default_cache(mode), flat_entry(3600))
+    monkeypatch.setattr(auth, "save_cache_file", Mock(side_effect=auth.save_cache_file))
+    assert {start(mode, m2m_file).get_access_token() for _ in range(3)} == {"cached"}
+    assert auth.save_cache_file.call_count == 1
+    upgraded = json.loads(path.read_text())
+    assert (upgraded["version"], len(upgraded["tokens"])) == (1, 1)
+
+
+BAD_M2M_FILES = [({k: v for k, v in M2M_FILE.items() if k != key}, AttributeError, key) for key in M2M_FILE]
+BAD_M2M_FILES += [(M2M_FILE | {key: bad}, ValueError, key) for key in M2M_FILE for bad in ("", None)]
+BAD_M2M_FILES += [(None, FileNotFoundError, "bad.json")]
+
+
+@pytest.mark.parametrize("root", [Exception, pytest.param(CredentialsError, id="ours")])
+@pytest.mark.parametrize(("content", "builtin", "named"), BAD_M2M_FILES)
+def test_bad_m2m_file_is_the_builtin_error_it_was(content, builtin, named, root, tmp_path):
+    if content is not None:
+        write_json(tmp_path / "bad.json", content)
+    with pytest.raises(builtin, match=named) as caught:
+        CartoAuth.from_m2m(str(tmp_path / "bad.json"))
+    assert isinstance(caught.value, root)
+
+
+# The cache file and the small functions of utils
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_flat_file_is_loaded_as_it_is(kind, tmp_path):
+    entry = flat_entry(-10) | {"another": 1}
+    assert utils.load_cache_file(kind(write_json(tmp_path / "token.json", entry))) == entry
+
+
+@pytest.mark.parametrize("missing", ["api_base_url", "access_token", "expiration"])
+def test_incomplete_or_absent_file_is_no_entry(missing, tmp_path):
+    incomplete = {key: value for key, value in flat_entry(3600).items() if key != missing}
+    assert utils.load_cache_file(write_json(tmp_path / "token.json", incomplete)) is None
+    assert utils.load_cache_file(tmp_path / "absent.json") is None
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_saved_entry_is_loaded_again(kind, tmp_path):
+    for entry in (flat_entry(60, "older"), flat_entry(3600, "newer")):
+        utils.save_cache_file(kind(tmp_path / "token.json"), entry)
+        assert holds(utils.load_cache_file(kind(tmp_path / "token.json")), entry)
+
+
+@both_modes
+def test_default_cache_file_reads_as_one_flat_entry(mode, services, person, colab, m2m_file):
+    carto = start(mode, m2m_file)
+    expected = {"api_base_url": BASE, "access_token": "fresh", "expiration": carto._expiration}
+    assert utils.get_home_dir() == Path.home() / ".carto-auth"
+    assert utils.get_cache_filepath(mode) == default_cache(mode)
+    assert holds(utils.load_cache_file(default_cache(mode)), expected)
+
+
+@pytest.mark.parametrize(("left", "expired"), [(-3600, True), (-1, True), (10, False), (3600, False)])
+def test_is_token_expired(left, expired):
+    assert utils.is_token_expired(in_seconds(left)) is expired
+    assert (utils.is_token_expired(None), utils.is_token_expired(0)) == (True, True)
+
+
+def test_api_headers():
+    expected = {"Authorization": "Bearer a-token", "Content-Type": "application/json"}
+    assert holds(utils.api_headers("a-token"), expected)
+
+
+# carto_auth.pkce
+
+CONSTANTS = {
+    "OAUTH_AUTHORIZE_URL": "https://auth.carto.com/authorize",
+    "OAUTH_TOKEN_URL": TOKEN_URL,
+    "AUDIENCE": "carto-cloud-native-api",
+    "CLIENT_ID": "0dxb8HR3ATXCxJiPOJVHsLoHoAtbRX6u",
+    "REDIRECT_URI": "http://localhost:10000/callback/",
+    "REDIRECT_URI_CLI": "https://app.carto.com/auth/token",
+}
+
+
+def test_constants():
+    assert {name: getattr(pkce, name) for name in CONSTANTS} == CONSTANTS
+
+
+@pytest.mark.parametrize("place", ["colab", "databricks"])
+def test_hosted_notebooks_open_no_browser(place, request, person):
+    request.getfixturevalue(place)
+    login = CartoPKCE()
+    assert (login.open_browser, login.redirect_uri) == (False, pkce.REDIRECT_URI_CLI)
+    assert login.get_authorization_code() == "a-code"
+    assert person.call_count == 1
+
+
+@pytest.mark.parametrize("open_browser", [True, False])
+@pytest.mark.parametrize("more", [{}, {"organization": "org_1"}, {"state": "a-state"}])
+def test_authorize_url(open_browser, more):
+    login = CartoPKCE(open_browser=open_browser, org=more.get("organization"))
+    redirect_uri = pkce.REDIRECT_URI if open_browser else pkce.REDIRECT_URI_CLI
+    assert (login.open_browser, login.redirect_uri) == (open_browser, redirect_uri)
+    url = login.get_authorize_url(state=more.get("state"))
+    expected = {"response_type": "code", "client_id": pkce.CLIENT_ID, "audience": pkce.AUDIENCE} | more
+    expected |= {"code_challenge_method": "S256", "code_challenge": login._code_challenge}
+    assert url.startswith(f"{pkce.OAUTH_AUTHORIZE_URL}?")
+    assert holds(fields(url), expected | {"redirect_uri": redirect_uri})
+    assert fields(url).get("organization") == login.org
+
+
+def test_handshake_parameters_are_fresh_s256_pairs():
+    login, verifiers = CartoPKCE(), set()
+    for _ in range(3):
+        login.get_pkce_handshake_parameters()
+        assert login._code_challenge == s256(login._code_verifier)
+        assert 43 <= len(login._code_verifier) <= 128  # RFC 7636 section 4.1
+        verifiers.add(login._code_verifier)
+    assert len(verifiers) == 3
+
+
+@pytest.mark.parametrize("text", ["a/b", "http://localhost:10000/callback/?state=x&code=a%2Fb"])
+def test_parse_response_code(text):
+    assert CartoPKCE().parse_response_code(text) == "a/b"
+
+
+def test_parse_response_code_of_a_denial():
+    with pytest.raises(CredentialsError, match="access_denied"):
+        CartoPKCE().parse_response_code(f"{pkce.REDIRECT_URI}?error=access_denied")
+
+
+def given_the_answer(login):
+    sent = fields(login.get_authorize_url())
+    answer = {"code": "a-code"} | {name: sent[name] for name in ("state",) if name in sent}
+    return login.get_authorization_code(f"{login.redirect_uri}?{urlencode(answer)}")
+
+
+@pytest.mark.parametrize(
+    ("get_code", "questions"),
+    [(CartoPKCE.get_auth_response, 1), (CartoPKCE.get_authorization_code, 1), (given_the_answer, 0)],
+)
+@pytest.mark.parametrize("ci", ["", "true"])  # dependants' tests run there too
+def test_a_person_is_asked_through_input_alone(get_code, questions, ci, person, monkeypatch):
+    monkeypatch.setenv("CI", ci)
+    assert get_code(CartoPKCE(open_browser=False)) == "a-code"
+    assert person.call_count == questions
+
+
+@pytest.mark.parametrize(
+    ("get_token_info", "code", "questions"),
+    [
+        (lambda: CartoPKCE(open_browser=False).get_token_info(), "a-code", 1),
+        (lambda: CartoPKCE(open_browser=False).get_token_info("another"), "another", 0),
+        (lambda: utils.get_oauth_token_info(False, "org_1"), "a-code", 1),
+    ],
+)
+def test_code_is_exchanged_for_a_token(get_token_info, code, questions, services, person):
+    assert_fresh_for_a_day(get_token_info())
+    expected = {"grant_type": "authorization_code", "client_id": pkce.CLIENT_ID, "audience": pkce.AUDIENCE}
+    expected |= {"code": code, "redirect_uri": pkce.REDIRECT_URI_CLI}
+    assert holds(fields(services.last_request.text), expected)
+    assert person.call_count == questions
+
+
+def test_verifier_sent_is_the_one_of_the_authorize_url(services):
+    login = CartoPKCE(open_browser=False)
+    challenge = fields(login.get_authorize_url())["code_challenge"]
+    login.get_token_info(code="a-code")
+    assert s256(fields(services.last_request.text)["code_verifier"]) == challenge
+
+
+# HTTP, which tests mock where requests sends it
+
+
+def assert_fresh_for_a_day(info):
+    assert (info["access_token"], type(info["expiration"])) == ("fresh", int)
+    assert info["expiration"] == pytest.approx(in_seconds(86400), abs=30)
+
+
+def test_get_m2m_token_info(services):
+    assert_fresh_for_a_day(utils.get_m2m_token_info("an-id", "a-secret"))
+    expected = {"grant_type": "client_credentials", "audience": pkce.AUDIENCE} | CLIENT
+    assert holds(fields(services.last_request.text), expected)
+
+
+def test_trouble_on_the_network_is_a_requests_exception(requests_mock):
+    requests_mock.post(TOKEN_URL, exc=requests.exceptions.ConnectTimeout)
+    with pytest.raises(requests.RequestException):
+        utils.get_m2m_token_info("an-id", "a-secret")
+
+
+def test_get_api_base_url(services):
+    assert utils.get_api_base_url("a-token") == BASE
+    sent = [(request.url, request.headers.get("Authorization")) for request in services.request_history]
+    assert sent == [(ACCOUNTS_URL, "Bearer a-token"), (CONFIG_URL, None)]
+
+
+@pytest.mark.parametrize("patched", [None, "patched"])
+def test_warehouse_credentials(patched, services, monkeypatch):
+    if patched:
+        monkeypatch.setattr(CartoAuth, "get_access_token", lambda self: patched)
+    credentials = public_app().get_carto_dw_credentials()
+    assert (type(credentials), credentials) == (tuple, ("a-project", "a-google-token"))
+    assert services.last_request.headers["Authorization"] == f"Bearer {patched or 'permanent'}"
+
+
+REFUSALS = [(TOKEN_URL, 401, '{"error": "access_denied"}'), (TOKEN_URL, 200, "{}")]
+REFUSALS += [(ACCOUNTS_URL, 404, '{"error": "no such account"}'), (WAREHOUSE_URL, 200, "<html></html>")]
+REFUSALS += [(WAREHOUSE_URL, 200, body) for body in ("{}", '{"projectId": "a-project"}', '{"token": "t"}')]
+ASK = {
+    TOKEN_URL: lambda: utils.get_m2m_token_info("an-id", "wrong"),
+    ACCOUNTS_URL: lambda: utils.get_api_base_url("a-token"),
+    WAREHOUSE_URL: lambda: public_app().get_carto_dw_credentials(),
+}
+
+
+@pytest.mark.parametrize(("url", "status", "body"), REFUSALS)
+def test_refusals_and_useless_answers_are_credentials_errors(url, status, body, requests_mock):
+    for method in ("GET", "POST"):
+        requests_mock.register_uri(method, url, status_code=status, text=body)
+    with pytest.raises(CredentialsError):
+        ASK[url]()
+
+
+def test_warehouse_credentials_need_an_api_base_url(services):
+    with pytest.raises(CredentialsError):
+        public_app(api_base_url=None).get_carto_dw_credentials()
+    assert services.call_count == 0
+
+
+# Who uses it, and how
+
+
+@pytest.mark.parametrize(("way", "token"), [("constructor", "permanent"), ("m2m", "fresh"), ("oauth", "cached")])
+def test_pydeck_carto_gets_exact_strings(way, token, services, m2m_file):
+    """0.2.1 wants exactly ``str``, 0.1.0 puts both into a page as JSON, 0.1.0b9 reads the private name."""
+    write_json(default_cache("oauth"), flat_entry(3600))
+    carto = public_app() if way == "constructor" else start(way, m2m_file)
+    layer = {"apiBaseUrl": carto.get_api_base_url(), "accessToken": carto.get_access_token()}
+    assert [type(value) for value in layer.values()] == [str, str]
+    assert json.loads(json.dumps(layer)) == {"apiBaseUrl": BASE, "accessToken": token}
+    assert carto._api_base_url == BASE
+
+
+@pytest.mark.parametrize("now", [None, 4102444800], ids=["today", "year 2100"])
+def test_streamlit_app_never_asks_for_a_login(now, monkeypatch, seams):
+    stored = {"api_base_url": BASE, "access_token": "permanent", "expiration": 4155310800}
+    carto = CartoAuth(mode="oauth", **stored, open_browser=False)
+    if now:
+        monkeypatch.setattr(time, "time", lambda: float(now))
+    assert {carto.get_access_token() for _ in range(3)} == {"permanent"}
+    assert carto.get_api_base_url() == BASE
+    assert [name for name, seam in vars(seams).items() if seam.called] == []
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning", "ignore::FutureWarning")  # Google's own
+def test_etl_loads_a_dataframe(services, m2m_file):
+    bigquery, pandas = pytest.importorskip("google.cloud.bigquery"), pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    upload = f"{BIGQUERY_URL}/upload/bigquery/v2/projects/a-project/jobs"
+    table = {"projectId": "a-project", "datasetId": "d", "tableId": "t"}
+    job = {"jobReference": {"jobId": "1"}, "configuration": {"load": {"destinationTable": table}}}
+    services.get(f"{BIGQUERY_URL}/bigquery/v2/projects/a-project/datasets/d/tables/t", status_code=404, json={})
+    services.post(upload, headers={"Location": upload}, json=job)
+    services.put(upload, json=job)
+
+    client = CartoAuth.from_m2m(filepath=str(m2m_file), use_cache=False).get_carto_dw_client()
+    assert (type(client), client.project) == (bigquery.Client, "a-project")
+    client.load_table_from_dataframe(pandas.DataFrame({"id": [1]}), "a-project.d.t")
+    sent = {r.headers["Authorization"] for r in services.request_history if r.url.startswith(upload)}
+    assert sent == {"Bearer a-google-token"}
+    assert files_below(Path.home()) == []
+
+
+def test_client_uses_a_patched_get_carto_dw_credentials(requests_mock, monkeypatch):
+    pytest.importorskip("google.cloud.bigquery")
+    monkeypatch.setattr(CartoAuth, "get_carto_dw_credentials", lambda self: ("patched", "a-patched-token"))
+    requests_mock.get(f"{BIGQUERY_URL}/bigquery/v2/projects/patched/datasets", json={})
+    assert list(public_app().get_carto_dw_client().list_datasets()) == []
+    assert requests_mock.last_request.headers["Authorization"] == "Bearer a-patched-token"
+
+
+@pytest.mark.parametrize("options", [{}, {"cache_filepath": "./token_oauth.json"}, {"org": "org_1"}])
+def test_notebook_logs_in_once(options, services, person, colab, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    first, second = CartoAuth.from_oauth(**options), CartoAuth.from_oauth(**options)
+    assert (first.get_access_token(), second.get_access_token()) == ("fresh", "fresh")
+    assert (first._org, person.call_count) == (options.get("org"), 1)
+    cache = options.get("cache_filepath", default_cache("oauth"))
+    assert utils.load_cache_file(cache)["access_token"] == "fresh"

@@ -33,10 +33,10 @@ class WarehouseCredentials(google.auth.credentials.Credentials):
     pickled, and renew themselves wherever their :class:`CartoAuth` can.
     """
 
-    def __init__(self, carto_auth: CartoAuth) -> None:
+    def __init__(self, carto_auth: CartoAuth, token: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._carto_auth = carto_auth
-        self._use(refused=None)
+        self._use(token)
 
     def refresh(self, request: Any) -> None:
         """Fetch a new token from CARTO; ``request`` is Google's way to send one, and not needed.
@@ -45,16 +45,23 @@ class WarehouseCredentials(google.auth.credentials.Credentials):
             google.auth.exceptions.RefreshError: none could be had. It is a ``CredentialsError`` too.
         """
         try:
-            self._use(refused=self.token)
+            self._carto_auth._drop_warehouse_token(self.token)
+            self._use(self._carto_auth.get_carto_dw_credentials()[1])
         except CredentialsError as error:
-            failed = WarehouseRefreshError(error.message, remedy=error.remedy, status=error.status, error=error.error)
+            failed = WarehouseRefreshError(
+                error.message,
+                remedy=error.remedy,
+                status=error.status,
+                error=error.error,
+                error_description=error.error_description,
+                retry_after=error.retry_after,
+            )
         else:
             return
         raise failed
 
-    def _use(self, *, refused: str | None) -> None:
-        warehouse = self._carto_auth._warehouse_token(refused=refused)
-        self.project_id = warehouse.project_id
-        self.token = warehouse.token
+    def _use(self, token: str) -> None:
+        self.token = token
+        expiration = self._carto_auth._warehouse_expiration(token)
         # google-auth compares with naive UTC times.
-        self.expiry = datetime.fromtimestamp(warehouse.expiration, timezone.utc).replace(tzinfo=None)
+        self.expiry = datetime.fromtimestamp(expiration, timezone.utc).replace(tzinfo=None)

@@ -67,7 +67,9 @@ class NotJson(InvalidAnswer, requests.RequestException):
     """An answer that is not the JSON it should be, which ``requests`` tells as an exception of its own."""
 
 
-def post_form(url: str, form: Mapping[str, str], *, repeatable: bool = True, failure: str) -> dict[str, Any]:
+def post_form(
+    url: str, form: Mapping[str, str], *, repeatable: bool = True, failure: str, empty_is_fine: bool = False
+) -> dict[str, Any]:
     """POST a form and return the JSON object of the answer.
 
     Args:
@@ -76,12 +78,15 @@ def post_form(url: str, form: Mapping[str, str], *, repeatable: bool = True, fai
         repeatable: whether it may be sent again when it may have arrived already. An authorization code
             is good for one try (RFC 6749 section 4.1.2).
         failure: what failed, for the message: ``"CARTO did not hand out a token"``.
+        empty_is_fine: whether a success may come without a body; ``{}`` is returned then.
 
     Raises:
         ServiceUnreachable: no answer came.
         ServerError: the answer was no success, or no JSON object.
     """
     response = _send("POST", url, data=dict(form), headers={"Accept": "application/json"}, repeatable=repeatable)
+    if empty_is_fine and response.status in (200, 204) and not response.body:
+        return {}
     secrets = [form[name] for name in _SECRET_FIELDS if form.get(name)]
     return _json_object(response, failure=failure, secrets=secrets)
 

@@ -7,7 +7,6 @@ keeps the start with a good cached token fast.
 from __future__ import annotations
 
 import sys
-import warnings
 
 _LOGGER = "carto_auth"
 _said: set[str] = set()
@@ -28,4 +27,6 @@ def warn_once(message: str) -> None:
     logging = sys.modules.get("logging")
     if logging is not None:
         logging.getLogger(_LOGGER).warning(message)
+    import warnings
+
     warnings.warn(message, UserWarning, stacklevel=3)

@@ -6,6 +6,7 @@ favicon, a port scan, another page's request, a connection that says nothing.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import html
 import socket
@@ -22,8 +23,12 @@ from urllib.parse import urlsplit
 #: Seconds after which a connection is closed, whatever it is doing.
 CONNECTION_SECONDS = 5.0
 
-#: Connections at a time; more are closed at once. A browser opens a handful.
-MOST_CONNECTIONS = 200
+#: Connections at a time on an address; for one more, the oldest is closed: the redirect that is waited for is
+#: among the newest. A browser opens a handful, and macOS gives a process 256 files.
+MOST_CONNECTIONS = 100
+
+#: Seconds until a server notices that it shall end; both of them make the person wait.
+_POLL_SECONDS = 0.02
 
 Answer = TypeVar("Answer")
 
@@ -42,6 +47,7 @@ Judge = Callable[[str], "tuple[Answer | None, Page]"]
 ALREADY_ANSWERED = Page(409, "Already done", "This login was answered before. You can close this tab.")
 NOT_HERE = Page(404, "Nothing here", "This address only takes the end of a login.")
 WRONG_METHOD = Page(405, "Nothing here", "This address only takes the end of a login.")
+BROKEN = Page(500, "Something went wrong", "The login could not be finished. Your Python program tells you why.")
 
 
 class PortBusy(OSError):
@@ -53,7 +59,8 @@ class CallbackServer(Generic[Answer]):
 
     Args:
         redirect_uri: ``http://localhost:<port>/<path>``; host, port and path must match exactly.
-        judge: decides on each request that matches; called from several threads, one at a time.
+        judge: decides on each request that matches; called from several threads, one at a time. What it
+            raises, :meth:`wait` raises.
 
     Raises:
         PortBusy: the port is taken.
@@ -65,14 +72,15 @@ class CallbackServer(Generic[Answer]):
         self.host = parts.netloc.lower()
         self.path = parts.path
         self.answer: Answer | None = None
+        self._failure: BaseException | None = None
         self._judge = judge
         self._judging = threading.Lock()
-        self._answered = threading.Event()
+        self._over = threading.Event()
         self._servers = _listen(parts.port or 80, self)
         for server in self._servers:
             threading.Thread(
                 target=server.serve_forever,
-                kwargs={"poll_interval": 0.1},
+                kwargs={"poll_interval": _POLL_SECONDS},
                 daemon=True,
                 name="carto-auth callback",
             ).start()
@@ -89,13 +97,15 @@ class CallbackServer(Generic[Answer]):
             server.close_connections(older_than=-1.0)
 
     def wait(self, seconds: float) -> Answer | None:
-        """The accepted answer; ``None`` when none came within ``seconds``. Ctrl-C ends the wait at once."""
+        """The accepted answer; ``None`` when none came within ``seconds`` or before :meth:`give_up`.
+
+        Ctrl-C ends the wait at once.
+        """
         deadline = time.monotonic() + seconds
-        while not self._answered.is_set():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return None
-            self._answered.wait(min(left, 0.5))  # in slices: on Windows a long wait is deaf to Ctrl-C
+        while not self._over.is_set() and (left := deadline - time.monotonic()) > 0:
+            self._over.wait(min(left, 0.5))  # in slices: on Windows a long wait is deaf to Ctrl-C
+        if self._failure is not None:
+            raise self._failure
         return self.answer
 
     def decide(self, query: str) -> tuple[Page, bool]:
@@ -103,12 +113,22 @@ class CallbackServer(Generic[Answer]):
         with self._judging:
             if self.answer is not None:
                 return ALREADY_ANSWERED, False
-            self.answer, page = self._judge(query)
+            try:
+                self.answer, page = self._judge(query)
+            except BaseException as error:
+                self._failure = error
+                return BROKEN, True
             return page, self.answer is not None
 
     def finish(self) -> None:
         """End the wait; called once the browser has its page."""
-        self._answered.set()
+        self._over.set()
+
+    def give_up(self) -> None:
+        """End the wait without an answer, unless one is here already; from any thread."""
+        with self._judging:
+            if self.answer is None:
+                self._over.set()
 
 
 def _listen(port: int, callback: CallbackServer[Any]) -> list[_Server]:
@@ -135,7 +155,7 @@ def _listen(port: int, callback: CallbackServer[Any]) -> list[_Server]:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    request_queue_size = 128
+    request_queue_size = 512  # a crowd at the door keeps nobody out
     # On Windows SO_REUSEADDR would let two programs share the port.
     allow_reuse_address = sys.platform != "win32"
     allow_reuse_port = False
@@ -158,13 +178,13 @@ class _Server(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._connections_lock:
-            crowded = len(self._connections) >= MOST_CONNECTIONS
-            if not crowded:
-                self._connections[request] = time.monotonic()
-        if crowded:
-            super().shutdown_request(request)
-        else:
-            super().process_request(request, client_address)
+            too_many = max(0, len(self._connections) + 1 - MOST_CONNECTIONS)
+            crowd = list(self._connections)[:too_many]
+            for oldest in crowd:
+                del self._connections[oldest]
+            self._connections[request] = time.monotonic()
+        _hang_up(crowd)
+        super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         with self._connections_lock:
@@ -179,14 +199,17 @@ class _Server(ThreadingHTTPServer):
         now = time.monotonic()
         with self._connections_lock:
             old = [connection for connection, since in self._connections.items() if now - since > older_than]
-        for connection in old:
-            try:
-                connection.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads it, which closes it
-            except OSError:
-                continue
+        _hang_up(old)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: a connection that breaks is what this server expects."""
+
+
+def _hang_up(connections: list[socket.socket]) -> None:
+    """Wake the threads that read these connections; they close them."""
+    for connection in connections:
+        with contextlib.suppress(OSError):  # it is closed already
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -216,11 +239,13 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_PATCH = do_TRACE = do_CONNECT = _refuse  # noqa: N815
 
     def _reply(self, page: Page) -> None:
-        content = _HTML.format(title=html.escape(page.title), text=html.escape(page.text)).encode()
+        content = render(page)
         self.close_connection = True
         self.send_response_only(page.status)
         for name, value in (*_HEADERS, ("Content-Length", str(len(content)))):
             self.send_header(name, value)
+        if page.status == WRONG_METHOD.status:
+            self.send_header("Allow", "GET")  # RFC 9110 section 15.5.6
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
@@ -234,6 +259,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the library's name
         """Say nothing: a callback's address holds an authorization code."""
+
+
+def render(page: Page) -> bytes:
+    """The HTML of a page."""
+    return _HTML.format(title=html.escape(page.title), text=html.escape(page.text)).encode()
 
 
 _HEADERS = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
 
+from carto_auth._typing import TYPE_CHECKING, NamedTuple
 from carto_auth.errors import InvalidCredential, UntrustedAddress
 
 if TYPE_CHECKING:
@@ -103,6 +103,8 @@ def require_secure(url: str, named_by: str) -> None:
     Raises:
         UntrustedAddress: it is not secure, or not an address.
     """
+    if _is_plain_https(url):
+        return
     parts = _split(url)
     problem = None
     if parts.scheme not in ("https", "http") or not parts.hostname:
@@ -114,10 +116,21 @@ def require_secure(url: str, named_by: str) -> None:
     elif parts.scheme == "http" and not is_loopback(parts.hostname):
         problem = "would send secrets unencrypted (http://)"
     if problem:
+        # A password or a token may stand in such an address.
+        shown = "" if set("@?#") & set(url) else f": {_shown(url)}"
         raise UntrustedAddress(
-            f"The address in {named_by} {problem}: {_shown(url)}",
+            f"The address in {named_by} {problem}{shown}",
             remedy="Write it as https://host or https://host/path.",
         )
+
+
+def _is_plain_https(url: str) -> bool:
+    """Whether ``url`` is nothing but ``https://`` and a host: then it need not be taken apart.
+
+    That spares most starts the import of ``urllib.parse``.
+    """
+    host = url.removeprefix("https://")
+    return 0 < len(host) < len(url) and set(host) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-")
 
 
 def is_loopback(host: str) -> bool:
@@ -152,8 +165,9 @@ def require_credentials_base_url(url: str, named_by: str, services: Services) ->
     return url
 
 
-#: A DNS name as RFC 1123 has it, of two labels or more, its last one beginning with a letter.
-_DNS_NAME = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+#: A DNS name as RFC 1123 has it, of two labels or more, its last one beginning with a letter. It is compiled
+#: when it is first used: that takes longer than all the rest of this module.
+_DNS_NAME = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
 
 #: Names that stand for this computer or a private network (RFC 6761, RFC 6762, RFC 8375, ICANN).
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".home.arpa")
@@ -162,7 +176,7 @@ _LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".home.arpa")
 def is_public_name(host: str) -> bool:
     """Whether ``host`` is a plain public DNS name: no address, port, local name or internationalized trick."""
     return (
-        _DNS_NAME.fullmatch(host) is not None
+        re.fullmatch(_DNS_NAME, host) is not None
         and not host.endswith(_LOCAL_SUFFIXES)
         and not any(label.startswith("xn--") for label in host.split("."))
     )

@@ -1,13 +1,23 @@
 """Where are we? Is there a browser, a terminal, a notebook, a Colab, a Databricks, a worker process?
 
 One small function for each; every one looks anew, because a person may move a notebook or set a variable.
+``docs/logins.md`` has the table of what a person sees where.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
+
+from carto_auth._typing import TYPE_CHECKING, Any
+
+# What only a login needs is imported there: a start with a good token gets along without it.
+if TYPE_CHECKING:
+    import threading
+    from typing import TextIO
+
+# ---- where the browser is ------------------------------------------------------------------------
 
 
 def in_colab() -> bool:
@@ -37,41 +47,85 @@ def in_sagemaker() -> bool:
     )
 
 
-def in_codespace_or_remote_vscode() -> bool:
-    """Behind VS Code's remote server: GitHub Codespaces, Remote SSH, a dev container."""
-    return bool(os.environ.get("CODESPACES") or os.environ.get("REMOTE_CONTAINERS"))
+def in_codespaces() -> bool:
+    """In a GitHub Codespace, whose VS Code may run in a web page that forwards no port."""
+    return bool(os.environ.get("CODESPACES"))
+
+
+def in_remote_vscode() -> bool:
+    """Behind VS Code's remote server: Remote SSH, a tunnel, a dev container.
+
+    In its terminals ``BROWSER`` names a command that opens pages where the person is, and VS Code forwards
+    the callback's port to here.
+    """
+    return bool(os.environ.get("REMOTE_CONTAINERS") or os.environ.get("VSCODE_IPC_HOOK_CLI"))
 
 
 def over_ssh_without_display() -> bool:
     """In an SSH session that cannot show a window here."""
-    return bool(os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY")) and not _has_display()
+    return bool(os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY")) and not has_display()
 
 
-def has_named_browser() -> bool:
-    """Whether the ``BROWSER`` variable names a command; then that is the browser, display or not."""
-    return bool(os.environ.get("BROWSER", "").strip())
+def in_wsl() -> bool:
+    """In the Windows Subsystem for Linux; Windows' browsers reach its ports as ``localhost``."""
+    return sys.platform == "linux" and bool(os.environ.get("WSL_DISTRO_NAME"))
 
 
-def _has_display() -> bool:
+def in_container() -> bool:
+    """In a Docker or Podman container."""
+    return os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")
+
+
+def has_display() -> bool:
+    """Whether windows can be shown here."""
     if sys.platform in ("win32", "darwin"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
+def has_named_browser() -> bool:
+    """Whether the ``BROWSER`` variable names a command that is there; then that is the browser, display or not."""
+    return bool(_named_browsers())
+
+
+def _named_browsers() -> list[str]:
+    """The commands in ``BROWSER``, read as :mod:`webbrowser` reads it, without those that are not there."""
+    from shutil import which
+
+    commands = (_command_in(browser) for browser in os.environ.get("BROWSER", "").split(os.pathsep))
+    return [command for command in commands if which(command)]
+
+
+def _command_in(browser: str) -> str:
+    import shlex
+
+    if "%s" not in browser:
+        return browser  # webbrowser takes all of it for the command, blanks included
+    try:
+        return shlex.split(browser)[0]
+    except ValueError:  # a quote without its companion
+        return ""
+
+
 def browser_is_elsewhere() -> bool:
     """Whether the person's browser runs on another machine, so that no callback can reach this one."""
-    if in_colab() or in_databricks():  # whatever BROWSER says: nobody sits at that machine
-        return True
+    if in_colab() or in_databricks() or in_codespaces():
+        return True  # whatever BROWSER says: nobody sits at that machine, and nothing forwards its ports
     if has_named_browser():
         return False
-    return (
-        in_jupyterhub()
-        or in_kaggle()
-        or in_sagemaker()
-        or in_codespace_or_remote_vscode()
-        or over_ssh_without_display()
-    )
+    return in_jupyterhub() or in_kaggle() or in_sagemaker() or in_remote_vscode() or over_ssh_without_display()
 
+
+def why_no_browser() -> str:
+    """What to tell the person when no browser could be opened."""
+    if in_wsl():
+        return "No browser could be opened from WSL; BROWSER may name a command that opens one in Windows."
+    if in_container():
+        return "No browser could be opened in this container, so take the login's code here by hand."
+    return "No browser could be opened here, so take the login's code here by hand."
+
+
+# ---- the browser ---------------------------------------------------------------------------------
 
 #: Browsers that take over the terminal, in which the login's own prompts are.
 _TEXT_BROWSERS = frozenset(("www-browser", "lynx", "links", "elinks", "w3m", "browsh", "links2"))
@@ -92,8 +146,17 @@ def _takes_over_the_terminal(browser: object) -> bool:
     return os.path.basename(getattr(browser, "name", "")) in _TEXT_BROWSERS
 
 
+def named_browser_takes_over_the_terminal() -> bool:
+    """Whether the first browser that ``BROWSER`` names shows its pages in the terminal."""
+    first = _named_browsers()[:1]
+    return bool(first) and os.path.basename(first[0]) in _TEXT_BROWSERS
+
+
 def open_browser(url: str) -> bool:
-    """Open ``url`` in the person's browser; whether there was one to open it in."""
+    """Open ``url`` in the person's browser; whether there was one to open it in.
+
+    It may take as long as the browser's window is open: some commands last as long.
+    """
     import webbrowser
 
     if not has_named_browser():
@@ -106,6 +169,32 @@ def open_browser(url: str) -> bool:
         return webbrowser.open(url)
     except (webbrowser.Error, OSError):
         return False
+
+
+def open_browser_aside(url: str, otherwise: Callable[[BaseException | None], None]) -> threading.Thread:
+    """Open ``url`` as :func:`open_browser` does, without waiting for it.
+
+    Where there is no browser, ``otherwise(None)`` is called, from the thread that is returned; where a browser
+    that the program brought along raised an error, that is the argument.
+    """
+
+    def run() -> None:
+        try:
+            error = None
+            if open_browser(url):
+                return
+        except BaseException as raised:
+            error = raised
+        otherwise(error)
+
+    import threading
+
+    thread = threading.Thread(target=run, daemon=True, name="carto-auth browser")
+    thread.start()
+    return thread
+
+
+# ---- the person ----------------------------------------------------------------------------------
 
 
 def in_notebook() -> bool:
@@ -128,10 +217,7 @@ def can_ask() -> bool:
         return bool(getattr(kernel, "_allow_stdin", True))
     if in_colab() or in_databricks():
         return True  # they bring an input() of their own
-    try:
-        return sys.stdin is not None and sys.stdin.isatty()
-    except ValueError:  # stdin is closed
-        return False
+    return _is_terminal(sys.stdin)
 
 
 def nobody_is_here() -> bool:
@@ -140,7 +226,12 @@ def nobody_is_here() -> bool:
         return True
     if can_ask() or has_named_browser():
         return False
-    return bool(os.environ.get("CI"))
+    return in_ci()
+
+
+def in_ci() -> bool:
+    """In a continuous integration job, by the variable that they all set."""
+    return os.environ.get("CI", "").strip().lower() not in ("", "0", "false")
 
 
 def is_worker() -> bool:
@@ -160,20 +251,52 @@ def is_worker() -> bool:
     return True
 
 
+# ---- talking to the person -----------------------------------------------------------------------
+
+
 def show_link(before: str, url: str) -> None:
     """Show a person a link: one to click in a notebook, a plain one elsewhere."""
-    if in_notebook():
-        from html import escape
+    text = f"{before}\n\n    {url}\n"
+    if not in_notebook():
+        tell(text)
+        return
+    # IPython is there: a kernel of it runs this code. Front ends without HTML show the plain text.
+    from IPython.display import display  # type: ignore[import-not-found,unused-ignore]
 
-        # IPython is there: a kernel of it runs this code.
-        from IPython.display import HTML, display  # type: ignore[import-not-found,unused-ignore]
+    content = {"text/html": link_html(before, url), "text/plain": text}
+    display(content, raw=True)  # type: ignore[no-untyped-call,unused-ignore]
 
-        link = f'<a href="{escape(url)}" target="_blank" rel="noopener noreferrer">{escape(url)}</a>'
-        display(HTML(f"<p>{escape(before)}<br>{link}</p>"))
-    else:
-        tell(f"{before}\n\n    {url}\n")
+
+def link_html(before: str, url: str) -> str:
+    """Words and a link as HTML; both are escaped."""
+    from html import escape
+
+    link = f'<a href="{escape(url)}" target="_blank" rel="noopener noreferrer">{escape(url)}</a>'
+    return f"<p>{escape(before)}<br>{link}</p>"
 
 
 def tell(text: str) -> None:
-    """Say something to the person, where their own program talks to them too."""
-    print(text, flush=True)  # noqa: T201 - this is how a person is told
+    """Say something to the person."""
+    print(text, file=_where_the_person_reads(), flush=True)
+
+
+def ask(prompt: str) -> str:
+    """``input(prompt)``, with the prompt where the person reads it."""
+    from contextlib import redirect_stdout
+
+    with redirect_stdout(_where_the_person_reads()):
+        return input(prompt)
+
+
+def _where_the_person_reads() -> TextIO | None:
+    """Standard output, unless it goes into a file or a pipe while standard error is a terminal."""
+    if not _is_terminal(sys.stdout) and _is_terminal(sys.stderr):
+        return sys.stderr
+    return sys.stdout
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # it is closed
+        return False

@@ -10,8 +10,8 @@ import binascii
 import json
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
+from carto_auth._typing import TYPE_CHECKING, Any
 from carto_auth.errors import InvalidAnswer
 
 if TYPE_CHECKING:

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
 
-from carto_auth import _log, cache
+from carto_auth import _log, cache, credentials
 from carto_auth._services import Services
-from carto_auth._token import is_token_expired, jwt_expiration, jwt_lifetime, renewal_leeway
-from carto_auth.cache import AccountFile, Identity, get_cache_filepath, load_cache_file, save_cache_file
-from carto_auth.credentials import read_m2m_file
-from carto_auth.discovery import get_api_base_url
-from carto_auth.errors import CredentialsError, Unauthorized
+from carto_auth._token import (
+    LATEST_TIME,
+    is_time,
+    is_token_expired,
+    is_usable_token,
+    jwt_expiration,
+    jwt_lifetime,
+    renewal_leeway,
+)
+from carto_auth._typing import TYPE_CHECKING, Any, TypeVar
+from carto_auth.cache import AccountFile, Identity, default_cache_filepath, load_cache_file, save_cache_file
+from carto_auth.discovery import first_visit, get_api_base_url
+from carto_auth.errors import CredentialsError, LoginRequired, MissingCredential, TenantNotFound, Unauthorized
 from carto_auth.m2m import get_m2m_token_info
-from carto_auth.pkce import LOGIN_SECONDS, get_oauth_token_info, login_required, refresh_oauth_token_info
+from carto_auth.pkce import (
+    LOGIN_SECONDS,
+    PendingLogin,
+    get_oauth_token_info,
+    login_required,
+    refresh_oauth_token_info,
+    revoke_refresh_token,
+)
 
 if TYPE_CHECKING:
+    import threading
+
     from google.cloud import bigquery
 
     from carto_auth.warehouse import WarehouseToken
@@ -99,8 +115,9 @@ class CartoAuth:
         self._warehouse: WarehouseToken | None = None
         self._retry_at = 0.0
         self._finds_base_url = False
+        self._cli_profile: credentials.CliProfile | None = None
         self._home_process = _this_process()
-        self._locks_pid = 0
+        self._locks: dict[int, tuple[threading.Lock, threading.Lock]] = {}
         self._set_token(access_token, expiration)
         if access_token:
             self._store()
@@ -148,26 +165,64 @@ class CartoAuth:
             timeout=timeout,
             services=services,
         )
-        auth._cache_filepath = cache_filepath or get_cache_filepath("oauth")
+        auth._cache_filepath = cache_filepath or default_cache_filepath("oauth")
         auth._finds_base_url = True
         auth._start()
         return auth
 
     @classmethod
+    def begin_oauth(
+        cls, *, redirect_uri: str | None = None, org: str | None = None, services: Services | None = None
+    ) -> PendingLogin[CartoAuth]:
+        """Begin a person's login in a web app, which cannot wait: send the person to ``url``, then ``finish``.
+
+        The account is the person's, so it is kept in no cache, and it asks nobody when its token ends: then
+        ``get_access_token`` raises ``LoginRequired``, and the app begins a new login.
+
+        Args:
+            redirect_uri: an address of the app's, if the OAuth client of ``services`` is registered with it.
+                Without it, the person ends on CARTO's page with an access code to copy.
+            org: the SSO organization, by its Auth0 id (``org_...``) or its name.
+            services: the services to use; those of the environment, else CARTO's own.
+
+        Raises:
+            UntrustedAddress: ``redirect_uri`` is neither https nor on this computer.
+            CredentialsError: there is no organization of that name.
+        """
+        return PendingLogin(partial(cls._logged_in, org, services), redirect_uri, org, services)
+
+    @classmethod
+    def _logged_in(cls, org: str | None, services: Services | None, info: Mapping[str, Any]) -> CartoAuth:
+        auth = cls("oauth", use_cache=False, open_browser=False, org=org, interactive=False, services=services)
+        auth._finds_base_url = True
+        auth._take(info)
+        return auth
+
+    @classmethod
     def from_m2m(
         cls,
-        filepath: StrPath,
+        filepath: StrPath | None = None,
         cache_filepath: StrPath | None = None,
         use_cache: bool = True,
         *,
+        api_base_url: str | None = None,
+        client_id: str | None = None,
+        client_secret: str | None = None,
         services: Services | None = None,
     ) -> CartoAuth:
         """An application's login: the cached token while it is good, else a new one.
+
+        The credentials are those of the file, or of the last three arguments. With neither, they are those of
+        the environment (``CARTO_CLIENT_ID``, ``CARTO_CLIENT_SECRET``, ``CARTO_API_BASE_URL``), else of the file
+        that ``CARTO_CREDENTIALS_FILE`` names, else of ``carto_credentials.json`` in the user's configuration.
 
         Args:
             filepath: a JSON file with ``api_base_url``, ``client_id`` and ``client_secret``.
             cache_filepath: where the token is kept; ``~/.carto-auth/token_m2m.json`` if not given.
             use_cache: ``False`` neither reads nor writes a cache.
+            api_base_url: such as ``https://gcp-us-east1.api.carto.com``.
+            client_id: of the M2M application.
+            client_secret: of the M2M application.
             services: the services to use; those of the environment, else CARTO's own.
 
         Raises:
@@ -177,11 +232,106 @@ class CartoAuth:
             Unauthorized: CARTO does not accept the credentials.
             CredentialsError: another of the errors in :mod:`carto_auth.errors`.
         """
-        credentials = read_m2m_file(filepath, services or Services.from_environment())
-        auth = cls("m2m", use_cache=use_cache, services=services, **credentials._asdict())
-        auth._cache_filepath = cache_filepath or get_cache_filepath("m2m")
+        known = services or Services.from_environment()
+        inline = (api_base_url, client_id, client_secret)
+        if filepath is not None:
+            if any(value is not None for value in inline):
+                raise CredentialsError(
+                    "Both a credentials file and credentials were passed, and it is not clear which to use.",
+                    remedy="Pass one of them.",
+                )
+            found = credentials.read_m2m_file(filepath, known)
+        elif any(value is not None for value in inline):
+            found = credentials.given_m2m(*inline, known)
+        else:
+            found = credentials.find_m2m(known)
+        auth = cls("m2m", use_cache=use_cache, services=services, **found._asdict())
+        auth._cache_filepath = cache_filepath or default_cache_filepath("m2m")
         auth._start()
         return auth
+
+    @classmethod
+    def from_access_token(
+        cls,
+        access_token: str | None = None,
+        api_base_url: str | None = None,
+        *,
+        services: Services | None = None,
+    ) -> CartoAuth:
+        """A CARTO API access token, as it is made in the CARTO Workspace. It is never renewed and never cached.
+
+        Args:
+            access_token: the token; that of ``CARTO_API_TOKEN`` if not given.
+            api_base_url: where it is for; that of ``CARTO_API_BASE_URL`` if not given.
+            services: the services to use; those of the environment, else CARTO's own.
+
+        Raises:
+            MissingCredential: there is no token, or no API base URL.
+            InvalidCredential: one of them cannot be used.
+        """
+        known = services or Services.from_environment()
+        found = (
+            credentials.environment_access_token(known, api_base_url)
+            if access_token is None
+            else credentials.given_access_token(access_token, api_base_url, known, "access_token")
+        )
+        if found is None:
+            raise MissingCredential(
+                "There is no API access token: none was passed, and CARTO_API_TOKEN is not set.",
+                remedy="Make one on the Developers page of your CARTO Workspace.",
+            )
+        return cls._with_token(found, services)
+
+    @classmethod
+    def from_cli(cls, profile: str | None = None) -> CartoAuth:
+        """The CARTO CLI's login, for as long as it is good; the CLI renews it (``carto auth login``).
+
+        Args:
+            profile: of the CLI's profiles; that of ``CARTO_PROFILE``, else the CLI's current one, if not given.
+
+        Raises:
+            CredentialsFileNotFound: the CLI was never logged in here.
+            MissingCredential, InvalidCredential: there is no such profile, or it cannot be used.
+            LoginRequired: its login has ended.
+        """
+        cli_profile = credentials.CliProfile.default(profile)
+        auth = cls._with_token(cli_profile.read(), None)
+        auth._cli_profile = cli_profile
+        auth._set_token(auth._access_token, LATEST_TIME)
+        auth.get_access_token()
+        return auth
+
+    @classmethod
+    def _with_token(cls, found: credentials.AccessToken, services: Services | None) -> CartoAuth:
+        """An object with a token that it cannot renew, and about which nobody is asked."""
+        auth = cls("oauth", api_base_url=found.api_base_url, use_cache=False, interactive=False, services=services)
+        auth._access_token, auth._expiration = found.access_token, LATEST_TIME
+        return auth
+
+    @classmethod
+    def default(cls, *, interactive: bool | None = None) -> CartoAuth:
+        """The credentials that are there, in this order; the first that is there is used, or its error raised.
+
+        1. ``CARTO_API_TOKEN``, as :meth:`from_access_token`;
+        2. ``CARTO_CLIENT_ID`` and its companions, as :meth:`from_m2m`;
+        3. a credentials file: ``CARTO_CREDENTIALS_FILE``, or the one in the user's configuration;
+        4. the CARTO CLI's login, as :meth:`from_cli`;
+        5. a person's login, cached or new, as :meth:`from_oauth`.
+
+        Args:
+            interactive: ``False`` never asks a person; ``None`` asks where there is one.
+
+        Raises:
+            CredentialsError: what the one that is there raises.
+        """
+        kind = credentials.source_in_use().kind
+        if kind == "access token":
+            return cls.from_access_token()
+        if kind in ("m2m environment", "m2m file"):
+            return cls.from_m2m()
+        if kind == "cli":
+            return cls.from_cli()
+        return cls.from_oauth(interactive=interactive)
 
     def _start(self) -> None:
         """Begin with the cached token, or with a new one."""
@@ -200,6 +350,9 @@ class CartoAuth:
         try:
             if self._finds_base_url and not self._api_base_url:
                 self._api_base_url = self._asked(get_api_base_url, self._access_token)
+        except TenantNotFound as error:
+            error.remedy = first_visit(self._services, self._org)
+            raise
         finally:
             self._store()
 
@@ -257,29 +410,90 @@ class CartoAuth:
         """Another name of :meth:`get_carto_dw_client`, as it was once called."""
         return self.get_carto_dw_client(**client_options)
 
-    def _warehouse_token(self, *, refused: str | None = None) -> WarehouseToken:
-        """The warehouse token; a new one if the last is old, or is the one that was ``refused``."""
-        from carto_auth.warehouse import get_warehouse_token
-
+    def _warehouse_token(self) -> WarehouseToken:
+        """The warehouse token; a new one when the last is at the end of its use."""
         if not self._api_base_url:
             raise CredentialsError(
                 "The CARTO Data Warehouse cannot be reached without an API base URL.",
                 remedy="Pass api_base_url=, or use CartoAuth.from_oauth() or from_m2m().",
             )
+        from carto_auth.warehouse import REUSE_LEEWAY_SECONDS
+
         with self._own_locks()[1]:
             kept = self._warehouse
-            if kept is None or kept.token == refused or kept.expiration <= time.time():
-                token = self.get_access_token()
-                try:
-                    kept = get_warehouse_token(self._api_base_url, token)
-                except Unauthorized as error:
-                    if not self._renews_quietly():
-                        error.remedy = "The login was revoked: log in anew with CartoAuth.from_oauth(use_cache=False)."
-                        raise
-                    self._renew(refused=token)
-                    kept = get_warehouse_token(self._api_base_url, self.get_access_token())
-                self._warehouse = kept
+            if kept is None or kept.expiration - REUSE_LEEWAY_SECONDS <= time.time():
+                kept = self._warehouse = self._new_warehouse_token(self._api_base_url)
             return kept
+
+    def _new_warehouse_token(self, api_base_url: str) -> WarehouseToken:
+        """Ask for one; a 401 renews the access token once and asks once more."""
+        from carto_auth.warehouse import get_warehouse_token
+
+        token = self.get_access_token()
+        try:
+            return get_warehouse_token(api_base_url, token)
+        except Unauthorized as error:
+            if error.status != 401:
+                raise
+            if not self._renews_quietly():
+                error.remedy = self._how_to_get_another()
+                raise
+        self._renew(refused=token)
+        return get_warehouse_token(api_base_url, self.get_access_token())
+
+    def _how_to_get_another(self) -> str:
+        """What to do when a token is refused that this object cannot replace."""
+        if self._cli_profile is not None:
+            return "The CARTO CLI's login was revoked or has ended. Run: carto auth login"
+        if self._expiration == LATEST_TIME:
+            return "Make a new API access token on the Developers page of your CARTO Workspace."
+        return (
+            "The login was revoked or has ended. Call logout() on this object, or run carto-auth logout; then log in."
+        )
+
+    def _drop_warehouse_token(self, refused: str | None) -> None:
+        """Do not use a warehouse token again that BigQuery did not accept, or that is at its end."""
+        with self._own_locks()[1]:
+            if self._warehouse is not None and self._warehouse.token == refused:
+                self._warehouse = None
+
+    def _warehouse_expiration(self, token: str) -> float:
+        """Until when a warehouse token is used, POSIX seconds."""
+        from carto_auth.warehouse import WAREHOUSE_TOKEN_SECONDS
+
+        kept = self._warehouse
+        if kept is not None and kept.token == token:
+            return kept.expiration
+        return time.time() + WAREHOUSE_TOKEN_SECONDS
+
+    def logout(self) -> bool:
+        """Forget this account's tokens, in memory and in the cache; revoke the refresh token if there is one.
+
+        Returns:
+            Whether there was a token to forget.
+
+        An access token that somebody else has a copy of stays good until its end: CARTO cannot revoke it.
+        """
+        found = self._access_token is not None
+        refresh_token, self._refresh_token = self._refresh_token, None
+        self._set_token(None, None)
+        self._warehouse = None
+        if self._use_cache and self._cache_filepath:
+            kept = cache.load_cache_file(self._account_file()) or {}
+            refresh_token = kept.get("refresh_token", refresh_token)
+            try:
+                found |= cache.forget_entry(self._account_file(), self._identity())
+            except OSError as error:
+                raise CredentialsError(
+                    f"The login could not be taken out of {self._cache_filepath} ({error.strerror}).",
+                    remedy="Delete the file yourself.",
+                ) from None
+        if refresh_token is not None:
+            try:
+                revoke_refresh_token(refresh_token, services=self._services)
+            except CredentialsError as error:
+                _log.debug("the refresh token could not be revoked: %s", error.message)
+        return found
 
     # ---- renewing it ---------------------------------------------------------------------------
 
@@ -328,13 +542,20 @@ class CartoAuth:
                 self._request()
 
     def _request(self) -> None:
-        info = self._token_info()
+        self._take(self._token_info())
+
+    def _take(self, info: Mapping[str, Any]) -> None:
+        """Use a token info that was just earned."""
         self._refresh_token = info.get("refresh_token", self._refresh_token)
         self._set_token(info["access_token"], info["expiration"], issued_at=info.get("issued_at"))
+        if self._refresh_token is not None and not self._api_base_url:
+            self._store()  # a rotated one is the only one, and finding the base URL may take its time
         self._find_base_url()
 
     def _token_info(self) -> dict[str, Any]:
         """A new token, by the way of this object's mode."""
+        if self._cli_profile is not None:
+            return self._cli_token_info(self._cli_profile)
         if self._mode == "m2m":
             if not self._client_id or not self._client_secret:
                 raise CredentialsError(
@@ -351,6 +572,14 @@ class CartoAuth:
         if not self._may_ask():
             raise login_required()
         return self._asked(get_oauth_token_info, self._open_browser, self._org, **self._login_options())
+
+    def _cli_token_info(self, cli_profile: credentials.CliProfile) -> dict[str, Any]:
+        """The token that the CARTO CLI has now: somebody may have logged in with it again."""
+        token = cli_profile.read().access_token
+        expiration = jwt_expiration(token) or LATEST_TIME
+        if is_token_expired(expiration):
+            raise LoginRequired("The CARTO CLI's login has ended.", remedy="Run: carto auth login")
+        return {"access_token": token, "expiration": expiration}
 
     def _may_ask(self) -> bool:
         return self._interactive is not False and self._home_process == _this_process()
@@ -399,7 +628,7 @@ class CartoAuth:
     def _adopt_refresh_token(self, entry: Mapping[str, Any]) -> bool:
         """Take the means to renew without a person, where this object may; always ``False``: it is no token."""
         refresh_token = entry.get("refresh_token")
-        if self._mode == "oauth" and isinstance(refresh_token, str) and self._home_process == _this_process():
+        if self._mode == "oauth" and is_usable_token(refresh_token) and self._home_process == _this_process():
             self._refresh_token = refresh_token
             self._api_base_url = self._api_base_url or entry.get("api_base_url")
         return False
@@ -410,7 +639,7 @@ class CartoAuth:
             own = jwt_expiration(token)
             expiration = own if own else expiration
             lifetime = jwt_lifetime(token) if own else None
-            if lifetime is None and expiration and isinstance(issued_at, (int, float)):
+            if lifetime is None and expiration and is_time(issued_at):
                 lifetime = expiration - issued_at
         # In this order, see get_access_token.
         self._leeway = renewal_leeway(lifetime)
@@ -451,10 +680,10 @@ class CartoAuth:
 
         A thread that held one when this process was forked did not come along to release it.
         """
-        if self._locks_pid != os.getpid():
-            self._locks = threading.Lock(), threading.Lock()
-            self._locks_pid = os.getpid()
-        return self._locks
+        import threading  # not at the top: a start with a good token has no use for it
+
+        # setdefault, because threads that come here at the same time must get the same locks.
+        return self._locks.setdefault(os.getpid(), (threading.Lock(), threading.Lock()))
 
     def _wait_seconds(self) -> float:
         return _RENEWAL_WAIT_SECONDS + (self._timeout if self._mode == "oauth" else 0.0)
@@ -483,8 +712,7 @@ class CartoAuth:
     def __getstate__(self) -> dict[str, Any]:
         """What travels to another process: of an application all, of a person the token alone."""
         state = self.__dict__.copy()
-        state.pop("_locks", None)
-        state["_locks_pid"] = 0
+        state["_locks"] = {}
         if self._mode == "oauth":
             state["_refresh_token"] = None
         return state

@@ -13,12 +13,15 @@ import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any, NamedTuple
 
 from carto_auth import _log
 from carto_auth._services import AUDIENCE, Services, normalized_base_url
 from carto_auth._token import is_time, is_usable_token, jwt_claims
+from carto_auth._typing import TYPE_CHECKING, Any, NamedTuple
+
+# pathlib is imported where something is written: reading a good token does without it.
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: The keys of a flat entry, all of which it must have.
 FLAT_KEYS = ("api_base_url", "access_token", "expiration")
@@ -58,8 +61,9 @@ class Identity(NamedTuple):
     def owns_flat_entry(self, entry: Mapping[str, Any]) -> bool:
         """Whether a flat entry of carto-auth 0.2.0, which does not say whose it is, may be taken as ours.
 
-        Its JWT must not contradict: the client id (``azp``) and the organization (``org_id``) agree. An
-        application's entry must also be for the same API base URL.
+        Its JWT must not contradict: the client id (``azp``) and the organization (``org_id``) agree; a token
+        that does not name an organization is not taken for one. An application's entry must also be for the
+        same API base URL.
         """
         claims = jwt_claims(entry["access_token"])
         if claims and claims.get("azp", self.client_id) != self.client_id:
@@ -67,21 +71,21 @@ class Identity(NamedTuple):
         if self.mode == "m2m":
             base_url = entry["api_base_url"]
             return isinstance(base_url, str) and normalized_base_url(base_url) == self.api_base_url
-        return not claims or (claims.get("org_id") or "") == self.organization
+        return (claims.get("org_id") or "") == self.organization
 
 
-class AccountFile(type(Path())):  # type: ignore[misc]
+class AccountFile(str):
     """A cache file, and whose entry in it.
 
     It is the path of the file, so that what takes a path (a replaced ``load_cache_file``, as tests of
     carto-auth's dependants have it) takes this too.
     """
 
-    identity: Identity | None = None
+    identity: Identity
 
     @classmethod
     def at(cls, path: str | os.PathLike[str], identity: Identity) -> AccountFile:
-        account_file = cls(path)
+        account_file = cls(os.fspath(path))
         account_file.identity = identity
         return account_file
 
@@ -94,31 +98,43 @@ def get_home_dir() -> Path:
 
     Where there is no usable home, it is the folder that the operating system has for caches.
     """
-    named = os.environ.get("CARTO_AUTH_HOME", "").strip()
-    if named:
-        return Path(named).expanduser()
-    try:
-        home = Path.home() / ".carto-auth"
-    except RuntimeError:  # no home at all
-        home = None
-    if home is not None and _is_usable(home):
-        return home
-    import platformdirs
+    from pathlib import Path
 
-    fallback = Path(platformdirs.user_cache_path("carto-auth"))
-    return fallback if home is None or _is_usable(fallback) else home
-
-
-def _is_usable(folder: Path) -> bool:
-    """Whether files can be kept in ``folder``, which may still have to be made in its parent."""
-    if folder.exists():
-        return os.access(folder, os.R_OK | os.W_OK | os.X_OK)
-    return os.access(folder.parent, os.W_OK | os.X_OK)
+    return Path(_home_dir())
 
 
 def get_cache_filepath(mode: str) -> Path:
     """The default cache file for ``mode`` (``"oauth"`` or ``"m2m"``)."""
     return get_home_dir() / f"token_{mode}.json"
+
+
+def default_cache_filepath(mode: str) -> str:
+    """:func:`get_cache_filepath` as a text, for a start that has no other use for ``pathlib``."""
+    return os.path.join(_home_dir(), f"token_{mode}.json")
+
+
+def _home_dir() -> str:
+    named = os.environ.get("CARTO_AUTH_HOME", "").strip()
+    if named:
+        return os.path.expanduser(named)
+    home = os.path.expanduser("~")
+    own = os.path.join(home, ".carto-auth")
+    has_home = home != "~"
+    if has_home and _is_usable(own, making=1):
+        return own
+    import platformdirs
+
+    fallback = platformdirs.user_cache_dir("carto-auth")
+    return fallback if not has_home or _is_usable(fallback, making=3) else own
+
+
+def _is_usable(folder: str, *, making: int) -> bool:
+    """Whether files can be kept in ``folder``, where at most so many folders at its end may have to be made."""
+    for _ in range(making):
+        if os.path.exists(folder):
+            break
+        folder = os.path.dirname(folder)
+    return os.access(folder, os.R_OK | os.W_OK | os.X_OK)
 
 
 # ---- reading -------------------------------------------------------------------------------------
@@ -130,14 +146,13 @@ def load_cache_file(cache_filepath: str | os.PathLike[str]) -> dict[str, Any] | 
     A flat file of carto-auth 0.2.0 is returned as it is. A file of ours gives its entry, if there is just
     one: from several accounts none is picked by guess. Damage of any kind is the same as no file.
     """
-    path = Path(cache_filepath)
-    document = _read(path)
+    document = _read(os.fspath(cache_filepath))
     entries = _entries(document)
     identity = getattr(cache_filepath, "identity", None)
     if identity is not None and str(identity) in entries:
         return entries[str(identity)]
     if all(key in document for key in FLAT_KEYS):
-        return {key: value for key, value in document.items() if key not in ("version", "tokens")}
+        return {key: value for key, value in document.items() if key not in ("version", "tokens", "identity")}
     if identity is None and len(entries) == 1:
         (entry,) = entries.values()
         return entry if all(key in entry for key in FLAT_KEYS) else None
@@ -162,11 +177,11 @@ def is_sound_entry(entry: Mapping[str, Any]) -> bool:
     return (
         is_usable_token(entry.get("access_token"))
         and is_time(entry.get("expiration"))
-        and (base_url is None or isinstance(base_url, str))
+        and (base_url is None or (isinstance(base_url, str) and base_url.isprintable()))
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: str) -> dict[str, Any]:
     """The JSON object in a file; ``{}`` for anything else. Loose modes that 0.2.0 left are repaired."""
     try:
         content = _read_own_file(path)
@@ -179,7 +194,7 @@ def _read(path: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _read_own_file(path: Path) -> bytes:
+def _read_own_file(path: str) -> bytes:
     # O_NONBLOCK: a named pipe in the place of the file must not make anybody wait.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     try:
@@ -193,7 +208,7 @@ def _read_own_file(path: Path) -> bytes:
             )
             return b""
         if sys.platform != "win32" and status.st_mode & 0o077:
-            _repair_modes(descriptor, path)
+            _repair_modes(descriptor, status, path)
         with os.fdopen(os.dup(descriptor), "rb") as file:
             return file.read(LARGEST_FILE + 1)
     finally:
@@ -204,20 +219,22 @@ def _is_ours(status: os.stat_result) -> bool:
     return sys.platform == "win32" or status.st_uid == os.geteuid()
 
 
-def _repair_modes(descriptor: int, path: Path) -> None:
+def _repair_modes(descriptor: int, status: os.stat_result, path: str) -> None:
     if sys.platform != "win32":
         with suppress(OSError):
-            os.fchmod(descriptor, 0o600)
-    _make_private(path.parent)
+            # Not what a link leads to: whoever can put a link here must not change files elsewhere.
+            if os.path.samestat(os.lstat(path), status) and status.st_nlink == 1:
+                os.fchmod(descriptor, 0o600)
+    _make_private(os.path.dirname(path))
 
 
-def _make_private(folder: Path) -> None:
+def _make_private(folder: str) -> None:
     """Close the default folder to others. A folder that the user chose is left as it is: it is not ours."""
-    if folder.name == ".carto-auth":
+    if os.path.basename(folder) == ".carto-auth":
         with suppress(OSError):
-            status = folder.lstat()
+            status = os.lstat(folder)
             if stat.S_ISDIR(status.st_mode) and _is_ours(status) and status.st_mode & 0o077:
-                folder.chmod(0o700)
+                os.chmod(folder, 0o700)
 
 
 # ---- writing -------------------------------------------------------------------------------------
@@ -233,13 +250,15 @@ def save_cache_file(cache_filepath: str | os.PathLike[str], data: Mapping[str, A
         OSError: it could not be written; what was there before is still there.
         TypeError, ValueError: ``data`` cannot be written as JSON.
     """
+    from pathlib import Path
+
     path = Path(cache_filepath)
     _make_folder(path.parent)
     with locked(path, timeout=_WRITE_LOCK_SECONDS) as alone:
-        if path.exists() and not _is_ours(path.lstat()):
+        if os.path.lexists(path) and not _is_ours(path.lstat()):
             raise PermissionError(f"{path} belongs to another user")
-        document = _updated(_read(path), data)
-        _replace(path, json.dumps(document, indent=1).encode(), sweep=alone)
+        document = _updated(_read(str(path)), data)
+        _replace(path, _encoded(document, otherwise=_updated({}, data)), sweep=alone)
 
 
 def forget_entry(cache_filepath: str | os.PathLike[str], identity: Identity) -> bool:
@@ -248,9 +267,11 @@ def forget_entry(cache_filepath: str | os.PathLike[str], identity: Identity) -> 
     Raises:
         OSError: the file could not be written.
     """
+    from pathlib import Path
+
     path = Path(cache_filepath)
     with locked(path, timeout=_WRITE_LOCK_SECONDS) as alone:
-        document = _read(path)
+        document = _read(str(path))
         found = str(identity) in _entries(document)
         if found:
             del document["tokens"][str(identity)]
@@ -259,7 +280,7 @@ def forget_entry(cache_filepath: str | os.PathLike[str], identity: Identity) -> 
             for key in FLAT_KEYS:
                 del document[key]
         if found:
-            _replace(path, json.dumps(document, indent=1).encode(), sweep=alone)
+            _replace(path, _encoded(document, otherwise={}), sweep=alone)
     return found
 
 
@@ -280,13 +301,21 @@ def _updated(document: dict[str, Any], data: Mapping[str, Any]) -> dict[str, Any
     return {**document, "version": _VERSION, "tokens": tokens}
 
 
+def _encoded(document: dict[str, Any], *, otherwise: dict[str, Any]) -> bytes:
+    """The content of a file; of ``otherwise`` if the document is nested more deeply than can be written."""
+    try:
+        return json.dumps(document, indent=1).encode()
+    except RecursionError:  # json reads deeper than it writes; no such thing was written by us
+        return json.dumps(otherwise, indent=1).encode()
+
+
 def _make_folder(folder: Path) -> None:
     if folder.is_dir():
-        _make_private(folder)
+        _make_private(str(folder))
         return
-    # A missing home is not ours to make.
-    folder.mkdir(mode=0o700, parents=folder.name != ".carto-auth", exist_ok=True)
-    with suppress(OSError):
+    with suppress(FileExistsError):  # another process may be quicker
+        # A missing home is not ours to make.
+        folder.mkdir(mode=0o700, parents=folder.name != ".carto-auth")
         folder.chmod(0o700)  # a strict umask takes even the owner's rights
 
 
@@ -335,7 +364,7 @@ def locked(
     Waits up to ``timeout`` seconds, then goes on all the same: yields whether the lock is held. A folder in
     which nothing can be locked is treated likewise.
     """
-    lock = _acquired(Path(cache_filepath), identity, timeout)
+    lock = _acquired(cache_filepath, identity, timeout)
     try:
         yield lock is not None
     finally:
@@ -344,15 +373,18 @@ def locked(
                 lock.release()
 
 
-def _acquired(path: Path, identity: Identity | None, timeout: float) -> Any:
+def _acquired(cache_filepath: str | os.PathLike[str], identity: Identity | None, timeout: float) -> Any:
+    from pathlib import Path
+
     from filelock import FileLock, Timeout
 
+    path = Path(cache_filepath)
     name = f".{path.name}.lock" if identity is None else f".{path.name}.{_digest(str(identity))}.lock"
     try:
         _make_folder(path.parent)
         lock = FileLock(path.with_name(name), timeout=timeout, mode=0o600)
         lock.acquire()
-    except (OSError, NotImplementedError, Timeout) as error:
+    except (OSError, ValueError, RuntimeError, Timeout) as error:
         _log.debug("going on without the lock %s (%s)", name, type(error).__name__)
         return None
     return lock

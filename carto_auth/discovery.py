@@ -62,12 +62,25 @@ def _no_tenant(services: Services, error: ServerError | None) -> TenantNotFound:
     words = f" ({error.error_description or error.error})" if error else ""
     return TenantNotFound(
         f"The login is good, but this account belongs to no CARTO organization yet{words}.",
-        remedy=f"Visit {services.app_url} once and finish the sign-up (with SSO: {services.app_url}/sso/ and the "
-        "name of your organization), then try again; the login is kept.",
+        remedy=first_visit(services),
         status=error.status if error else 200,
         error=error.error if error else None,
         error_description=error.error_description if error else None,
     )
+
+
+def first_visit(services: Services, org: str | None = None) -> str:
+    """What an account without a CARTO organization does once; ``org`` is that of its SSO login."""
+    from urllib.parse import quote
+
+    app_url = services.app_url.rstrip("/")
+    if org is None:
+        page = f"{app_url} once and finish the sign-up (with SSO: {app_url}/sso/ and the name of your organization)"
+    elif org.startswith("org_"):
+        page = f"{app_url}/sso/ with the name of your organization at its end, once"
+    else:
+        page = f"{app_url}/sso/{quote(org, safe='')} once"
+    return f"Visit {page}, then try again; the login is kept."
 
 
 def _base_url_in(configuration: str) -> object:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from carto_auth._services import AUDIENCE, Services
 from carto_auth._token import parse_token_answer
+from carto_auth._typing import Any
 from carto_auth.errors import Unauthorized
 
 

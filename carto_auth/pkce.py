@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
 
 from carto_auth import _surroundings
-from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI, Services
+from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI, Services, require_secure
 from carto_auth._token import parse_token_answer
+from carto_auth._typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from carto_auth.errors import (
     LoginDenied,
     LoginFailed,
@@ -15,6 +16,9 @@ from carto_auth.errors import (
     LoginTimedOut,
     Unauthorized,
 )
+
+if TYPE_CHECKING:
+    from carto_auth._loopback import CallbackServer
 
 __all__ = [
     "AUDIENCE",
@@ -24,6 +28,7 @@ __all__ = [
     "REDIRECT_URI",
     "REDIRECT_URI_CLI",
     "CartoPKCE",
+    "PendingLogin",
     "get_oauth_token_info",
     "refresh_oauth_token_info",
 ]
@@ -38,6 +43,8 @@ LOGIN_SECONDS = 300.0
 
 #: How often a person is asked for a code that works.
 _TRIES = 3
+
+_Account = TypeVar("_Account")
 
 
 def get_oauth_token_info(
@@ -85,6 +92,19 @@ def refresh_oauth_token_info(refresh_token: str, *, services: Services | None = 
     # Not repeatable: a rotated refresh token that is presented twice revokes its whole family.
     answer = _http.post_form(services.token_url, form, repeatable=False, failure="CARTO did not renew the login")
     return {"refresh_token": refresh_token, **parse_token_answer(answer, time.time())}
+
+
+def revoke_refresh_token(refresh_token: str, *, services: Services | None = None) -> None:
+    """Make a refresh token worthless (RFC 7009).
+
+    Raises:
+        ServerError, ServiceUnreachable: the server did not say that it did.
+    """
+    from carto_auth import _http
+
+    services = services or Services.from_environment()
+    form = {"client_id": services.client_id, "token": refresh_token}
+    _http.post_form(services.revocation_url, form, failure="CARTO did not revoke the login", empty_is_fine=True)
 
 
 class AuthorizationResponse(NamedTuple):
@@ -188,41 +208,59 @@ class CartoPKCE:
             LoginTimedOut: nobody finished in time.
             LoginFailed: no usable code was given.
         """
-        if self._interactive is False or (self._interactive is None and _surroundings.nobody_is_here()):
+        if self._interactive is False:
             raise login_required()
         use_browser = self.open_browser if open_browser is None else open_browser
-        code = self._code_from_browser() if use_browser else None
-        return code if code is not None else self._code_by_hand()
+        if not use_browser or (self._interactive is None and _surroundings.nobody_is_here()):
+            return self._code_by_hand()
+        try:
+            return self._code_from_browser()
+        except _NoBrowserError as error:
+            return self._code_by_hand(str(error))
 
-    def _code_from_browser(self) -> str | None:
-        """The code that the browser brings back; ``None``, with the reason told, when it cannot."""
+    def _code_from_browser(self) -> str:
+        """The code that the browser brings back. Raises :class:`_NoBrowserError` when it cannot."""
         from carto_auth._loopback import CallbackServer, PortBusy
 
         url = self._begin(REDIRECT_URI)
         try:
             server = CallbackServer(REDIRECT_URI, self._judge)
         except PortBusy:
-            _surroundings.tell(
-                "Another program is using port 10000, so the browser could not bring your login back here."
-            )
-            return None
+            raise _NoBrowserError(
+                "Another program is using port 10000, so your browser cannot bring the login back here; end that "
+                "program, or take the login's code here by hand."
+            ) from None
         except OSError:
-            _surroundings.tell("This computer does not let the browser bring your login back here.")
-            return None
+            raise _NoBrowserError(
+                "This computer does not let your browser bring the login back, so take its code here by hand."
+            ) from None
         with server:
-            _surroundings.show_link(
-                "Log in to CARTO in your browser. If it does not open by itself, use this link:", url
-            )
-            if not _surroundings.open_browser(url):
-                _surroundings.tell("No browser could be opened here.")
-                return None
-            response = server.wait(self._timeout)
+            response = self._answer_at(server, url)
         if response is None:
             raise LoginTimedOut(
                 f"Nobody finished the login in the browser within {self._timeout:.0f} s.",
                 remedy="Try again, with open_browser=False if the browser cannot reach this computer.",
             )
         return self._code_of(response)
+
+    def _answer_at(self, server: CallbackServer[AuthorizationResponse], url: str) -> AuthorizationResponse | None:
+        """Send the person to ``url``, and wait for what comes back; ``None`` when nothing does in time."""
+        deadline = time.monotonic() + self._timeout
+        problems: list[BaseException] = []
+
+        def give_up(error: BaseException | None) -> None:
+            problems.append(error or _NoBrowserError(_surroundings.why_no_browser()))
+            server.give_up()
+
+        _surroundings.show_link("Log in to CARTO in your browser. If it does not open by itself, use this link:", url)
+        # Aside, because a browser's command may last as long as its window, and the answer comes before that.
+        opening = _surroundings.open_browser_aside(url, otherwise=give_up)
+        response = server.wait(deadline - time.monotonic())
+        if response is None and problems:
+            raise problems[0]
+        if _surroundings.named_browser_takes_over_the_terminal():
+            opening.join(max(0.0, deadline - time.monotonic()))  # until the terminal is ours again
+        return response
 
     def _judge(self, query: str) -> tuple[AuthorizationResponse | None, Any]:
         """What to make of a request to the callback, and the page to show for it."""
@@ -239,33 +277,31 @@ class CartoPKCE:
             "CARTO has confirmed who you are. You can close this tab and return to Python.",
         )
 
-    def _code_by_hand(self) -> str:
+    def _code_by_hand(self, told: str = "") -> str:
+        """The code that the person copies from CARTO's page. ``told`` is what they have to know before."""
         url = self._begin(self._services.code_page_url)
-        page = f"{self._services.app_url} page"
-        told = (
-            "Log in to CARTO with this link; it ends on a page that shows an access code:",
-            f"Copy the code from the {page} to here. Never give it to anybody else.",
-        )
+        prompt = self._first_prompt(told, url)
         problem = "No code was entered."
-        for number in range(_TRIES):
-            answer = self._ask(told, url) if number == 0 else self._input(f"{problem} Access code: ")
+        for _ in range(_TRIES):
             try:
-                code = self._code_in(answer)
+                code = self._code_in(self._input(prompt))
             except _WrongCodeError as error:
                 problem = str(error)
-                continue
-            if code:
-                return code
-            problem = "No code was entered."
+            else:
+                if code:
+                    return code
+                problem = "No code was entered."
+            prompt = f"{problem} Access code: "
         raise LoginFailed(f"The login was given up after {_TRIES} tries: {problem}", remedy="Begin a new login.")
 
-    def _ask(self, told: tuple[str, str], url: str) -> str:
-        """Show the link and ask for the code: as one text, so that nothing is shown where nobody is asked."""
-        before, after = told
-        if _surroundings.in_notebook():
+    def _first_prompt(self, told: str, url: str) -> str:
+        """The link and the request for the code: as one text, so that nothing is shown where nobody is asked."""
+        before = f"{told}\n\n".lstrip() + "Log in to CARTO with this link; it ends on a page that shows an access code:"
+        after = f"Copy the code from the {self._services.app_url} page to here. Never give it to anybody else."
+        if _surroundings.in_notebook() and _surroundings.can_ask():
             _surroundings.show_link(before, url)
-            return self._input(f"{after}\nAccess code: ")
-        return self._input(f"{before}\n\n    {url}\n\n{after}\nAccess code: ")
+            return f"{after}\nAccess code: "
+        return f"{before}\n\n    {url}\n\n{after}\nAccess code: "
 
     def _input(self, prompt: str) -> str:
         """Ask the person for a line of text: the one place that does.
@@ -273,12 +309,11 @@ class CartoPKCE:
         Raises:
             LoginRequired: there is nobody to ask.
         """
-        if not _surroundings.can_ask() and not self._interactive:
-            raise login_required()
-        try:
-            return input(prompt)
-        except (EOFError, NotImplementedError):
-            pass
+        if _surroundings.can_ask() or self._interactive:
+            try:
+                return _surroundings.ask(prompt)
+            except (EOFError, NotImplementedError):  # the latter is a notebook whose front end takes no input
+                pass
         raise login_required()
 
     # ---- the code ------------------------------------------------------------------------------
@@ -294,12 +329,10 @@ class CartoPKCE:
         try:
             code = self._code_in(response)
         except _WrongCodeError as error:
-            problem = str(error)
-        else:
-            if code:
-                return code
-            problem = "No code was entered."
-        raise LoginFailed(problem, remedy="Begin a new login.")
+            raise LoginFailed(str(error), remedy="Begin a new login.") from None
+        if not code:
+            raise LoginFailed("No code was entered.", remedy="Begin a new login.")
+        return code
 
     def parse_response_code(self, url: str) -> str:
         """The code in a URL, or the text itself when it is no URL.
@@ -314,21 +347,32 @@ class CartoPKCE:
         return self._code_of(_response_in(_query(text)))
 
     def _code_in(self, pasted: str) -> str:
-        """The code in what a person pasted. Raises :class:`_WrongCodeError` when it is of another login."""
-        from hmac import compare_digest
+        """The code in what a person pasted; ``""`` for nothing.
 
+        Raises:
+            _WrongCodeError: it is no code, or the address of another page or of another login.
+            LoginDenied: it is the address of a refusal.
+        """
         text = _unquoted(pasted)
-        if "://" in text:
-            if not text.startswith((self._services.code_page_url, REDIRECT_URI)):
-                raise _WrongCodeError(f"That is the address of another page than {self._services.code_page_url}.")
-            parameters = _parameters(_query(text)) or {}
-            state = parameters.get("state")
-            if (
-                state is not None
-                and self._state is not None
-                and not compare_digest(state.encode(), self._state.encode())
-            ):
-                raise _WrongCodeError("That is the address of another login than this one.")
+        if "://" not in text:
+            if not all("!" <= character <= "~" for character in text):
+                raise _WrongCodeError("That is no access code.")  # RFC 6749 appendix A.11
+            return text
+        pages = (self._services.code_page_url, self.redirect_uri, REDIRECT_URI)
+        if _page(text) not in map(_page, pages):
+            raise _WrongCodeError(f"That is the address of another page than {_page(self.redirect_uri)}.")
+        parameters = _parameters(_query(text))
+        if parameters is None:
+            raise _WrongCodeError("That address names the same thing twice.")
+        # CARTO's page may leave the state out of its address; PKCE ties the code to this login all the same. A
+        # page of the program's own gets what CARTO sends.
+        says_state = "state" in parameters or self.redirect_uri not in (self._services.code_page_url, REDIRECT_URI)
+        if says_state and self._state is not None and not _same(parameters.get("state", ""), self._state):
+            raise _WrongCodeError("That is the address of another login than this one.")
+        if not _may_be_issued_by(self._services.auth_url, parameters):
+            raise _WrongCodeError("That address comes from another login service than the one asked.")
+        if _response_in(_query(text)) == AuthorizationResponse():
+            raise _WrongCodeError("That address holds no code.")
         return self.parse_response_code(text)
 
     def _code_of(self, response: AuthorizationResponse) -> str:
@@ -356,16 +400,15 @@ class CartoPKCE:
         """
         if code is not None:
             return self._exchange(code)
+        code = self.get_authorization_code()
         for _ in range(_TRIES - 1):
-            code = self.get_authorization_code()
             try:
                 return self._exchange(code)
             except Unauthorized as error:
-                by_hand = self.redirect_uri != REDIRECT_URI
-                if error.error != "invalid_grant" or not by_hand:
+                if error.error != "invalid_grant" or self.redirect_uri == REDIRECT_URI:
                     raise
-                _surroundings.tell(f"{error.message} Here is a new link:")
-        return self._exchange(self.get_authorization_code())
+                code = self._code_by_hand(error.message)
+        return self._exchange(code)
 
     def _exchange(self, code: str) -> dict[str, Any]:
         from carto_auth import _http
@@ -394,6 +437,61 @@ class CartoPKCE:
         return parse_token_answer(answer, time.time())
 
 
+class PendingLogin(Generic[_Account]):
+    """A login that a web app has begun: two calls, neither of which waits for the person.
+
+    Made by :meth:`carto_auth.CartoAuth.begin_oauth`. It belongs to one person: keep it where only their
+    session finds it, on the server. It can be pickled, and holds a secret then.
+
+    Attributes:
+        url: the page to send the person to.
+        state: the random text that ``url`` carries and the answer brings back (RFC 6749 section 4.1.1): an app
+            with a redirect URI of its own finds the login by it.
+    """
+
+    def __init__(
+        self,
+        account: Callable[[dict[str, Any]], _Account],
+        redirect_uri: str | None,
+        org: str | None,
+        services: Services | None,
+    ) -> None:
+        self._account = account
+        self._login = CartoPKCE(False, org, interactive=False, services=services)
+        self._token_info: dict[str, Any] | None = None
+        self._answered = False
+        if redirect_uri is not None:
+            require_secure(redirect_uri.partition("?")[0], "redirect_uri")
+        self.url = self._login._begin(redirect_uri or self._login.redirect_uri)
+        assert self._login._state is not None
+        self.state = self._login._state
+
+    def finish(self, answer: str) -> _Account:
+        """The account, from the access code that the person copied, or from the whole URL they came back with.
+
+        An answer that is not this login's leaves it waiting for the one that is. Once a token was earned and
+        only the API base URL could not be found, another call tries that again, and nothing else.
+
+        Raises:
+            LoginDenied: the person or CARTO refused.
+            LoginFailed: the answer is empty, of another site or of another login, or this one was answered.
+            Unauthorized: CARTO did not accept the code.
+            TenantNotFound: the account belongs to no CARTO organization yet.
+            ServerError, ServiceUnreachable: no token came.
+        """
+        if self._token_info is None:
+            if self._answered:
+                raise LoginFailed("This login was answered before.", remedy="Begin a new login.")
+            try:
+                code = self._login.get_authorization_code(answer)
+            except LoginDenied:
+                self._answered = True
+                raise
+            self._answered = True
+            self._token_info = self._login.get_token_info(code)
+        return self._account(self._token_info)
+
+
 # ---- pure functions ------------------------------------------------------------------------------
 
 
@@ -411,18 +509,28 @@ def authorization_response(query: str, *, state: str, issuer: str) -> Authorizat
 
     The ``iss`` parameter (RFC 9207), when there is one, must be ``issuer``; Auth0 writes a slash at its end.
     """
-    from hmac import compare_digest
-
     parameters = _parameters(query)
-    if parameters is None or not compare_digest(parameters.get("state", "").encode(), state.encode()):
+    if parameters is None or not state or not _same(parameters.get("state", ""), state):
         return None
-    if "iss" in parameters and parameters["iss"].rstrip("/") != issuer.rstrip("/"):
+    if not _may_be_issued_by(issuer, parameters):
         return AuthorizationResponse(
             error="invalid_request",
             error_description="the answer came from another login service than the one asked",
         )
     response = _response_in(query)
     return None if response == AuthorizationResponse() else response
+
+
+def _same(given: str, expected: str) -> bool:
+    """Whether two secrets are the same, in a time that does not tell how much of them is."""
+    from hmac import compare_digest
+
+    return compare_digest(given.encode(errors="replace"), expected.encode(errors="replace"))
+
+
+def _may_be_issued_by(issuer: str, parameters: Mapping[str, str]) -> bool:
+    """Whether a response's ``iss`` (RFC 9207), where it has one, is ``issuer``; Auth0's ends in a slash."""
+    return "iss" not in parameters or parameters["iss"].rstrip("/") == issuer.rstrip("/")
 
 
 def _response_in(query: str) -> AuthorizationResponse:
@@ -453,6 +561,11 @@ def _plain(text: str) -> str:
     return line.strip().rstrip(".")[:200]
 
 
+def _page(url: str) -> str:
+    """An address without its query and fragment, and without a slash at its end."""
+    return url.partition("?")[0].partition("#")[0].rstrip("/")
+
+
 def _query(url: str) -> str:
     return url.partition("?")[2].partition("#")[0]
 
@@ -460,6 +573,10 @@ def _query(url: str) -> str:
 def _unquoted(text: str) -> str:
     """What a person pasted, without the blanks and quotes around it."""
     return text.strip().strip("\"'`<>").strip()
+
+
+class _NoBrowserError(Exception):
+    """The browser cannot take this login; the text says why, and what the person does instead."""
 
 
 class _WrongCodeError(Exception):

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 #: token that ends before is renewed when BigQuery refuses it.
 WAREHOUSE_TOKEN_SECONDS = 30 * 60.0
 
+#: Seconds of that in which a kept token is not handed out any more. ``google-auth`` renews 225 s ahead of the
+#: end, and must not be given the same token again.
+REUSE_LEEWAY_SECONDS = 300.0
+
 
 class WarehouseToken(NamedTuple):
     """What CARTO's warehouse is reached with. ``repr`` does not show the token."""
@@ -125,5 +129,7 @@ def bigquery_client(carto_auth: CartoAuth, **client_options: Any) -> bigquery.Cl
     bigquery_url = carto_auth._services.bigquery_url
     if bigquery_url and "client_options" not in client_options:
         client_options["client_options"] = {"api_endpoint": bigquery_url}
-    credentials = WarehouseCredentials(carto_auth)
-    return bigquery.Client(project=credentials.project_id, credentials=credentials, **client_options)
+    # By the public method, and so by what a program (or a test of one) may have put in its place.
+    project_id, token = carto_auth.get_carto_dw_credentials()
+    credentials = WarehouseCredentials(carto_auth, token)
+    return bigquery.Client(project=project_id, credentials=credentials, **client_options)

@@ -1,10 +1,13 @@
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 #: What the package looks at, to know its settings and where it runs.
 LOOKED_AT = ("CARTO_", "XDG_", "DATABRICKS_", "BROWSER", "DISPLAY", "WAYLAND_", "SSH_", "CI", "CODESPACES")
-LOOKED_AT += ("REMOTE_CONTAINERS", "JUPYTERHUB_", "KAGGLE_", "SAGEMAKER_", "SM_")
+LOOKED_AT += ("REMOTE_CONTAINERS", "JUPYTERHUB_", "KAGGLE_", "SAGEMAKER_", "SM_", "VSCODE_", "WSL_")
 
 
 @pytest.fixture(autouse=True)
@@ -16,3 +19,10 @@ def own_home_and_environment(monkeypatch, tmp_path_factory):
     home = str(tmp_path_factory.mktemp("home"))
     for variable in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(variable, home)
+
+
+@pytest.fixture
+def callback_port():
+    """The port of CARTO's redirect URI, which cannot float: tests take turns, those of other processes too."""
+    with FileLock(Path(tempfile.gettempdir()) / "carto-auth-tests-port-10000.lock", timeout=100):
+        yield 10000

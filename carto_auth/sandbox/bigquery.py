@@ -1,15 +1,17 @@
-"""As much of BigQuery's REST API as Google's own client needs to run SQL in the sandbox's warehouse."""
+"""As much of BigQuery's REST API as Google's own client needs to run SQL, and to load, in the sandbox's warehouse."""
 
 from __future__ import annotations
 
+import json
 import secrets
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, jsonify, request
+from werkzeug.http import parse_options_header
 
-from carto_auth.sandbox import sample
+from carto_auth.sandbox import loads, sample
 from carto_auth.sandbox.bigquery_types import Field, QueryError, parameter, row_resource
 from carto_auth.sandbox.engine import Engine, Result
 from carto_auth.sandbox.jwt_tokens import bearer_token
@@ -38,6 +40,7 @@ class Job:
     configuration: dict[str, Any]
     created: int
     result: Result = field(default_factory=lambda: Result("SELECT"))
+    loaded: int | None = None
     error: QueryError | None = None
 
     @property
@@ -50,16 +53,10 @@ class Job:
         if self.error:
             problem = _problem(self.error)
             status |= {"errorResult": problem, "errors": [problem]}
-        query: dict[str, Any] = {
-            "statementType": self.result.kind,
-            "totalBytesProcessed": "0",
-            "totalBytesBilled": "0",
-            "cacheHit": False,
-        }
-        if self.result.affected is not None:
-            query["numDmlAffectedRows"] = str(self.result.affected)
-        if self.configuration.get("dryRun"):
-            query["schema"] = _schema(self.result.fields)
+        if "load" in self.configuration:
+            statistics = {"load": {"outputRows": str(self.loaded or 0)}}
+        else:
+            statistics = {"query": self._query_statistics()}
         return {
             "kind": "bigquery#job",
             "id": f"{PROJECT_ID}:{self.location}.{self.id}",
@@ -71,9 +68,22 @@ class Job:
                 "startTime": str(self.created),
                 "endTime": str(self.created),
                 "totalBytesProcessed": "0",
-                "query": query,
+                **statistics,
             },
         }
+
+    def _query_statistics(self) -> dict[str, Any]:
+        query: dict[str, Any] = {
+            "statementType": self.result.kind,
+            "totalBytesProcessed": "0",
+            "totalBytesBilled": "0",
+            "cacheHit": False,
+        }
+        if self.result.affected is not None:
+            query["numDmlAffectedRows"] = str(self.result.affected)
+        if self.configuration.get("dryRun"):
+            query["schema"] = _schema(self.result.fields)
+        return query
 
     def page(self, start: int, size: int | None, timestamps: str) -> dict[str, Any]:
         """Rows of the result, in the shape that jobs.query and getQueryResults share."""
@@ -109,12 +119,19 @@ class Jobs:
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}
 
-    def run(self, reference: dict[str, Any], configuration: dict[str, Any]) -> Job:
-        """Run a query, and keep what came of it under its id."""
+    def run(self, body: dict[str, Any], data: bytes | None = None) -> Job:
+        """Run a job, and keep what came of it under its id.
+
+        Args:
+            body: the job's REST resource, as the client sends it.
+            data: what was uploaded with it.
+        """
+        reference = body.get("jobReference") or {}
+        configuration = body.get("configuration") or {}
         job = Job(
             str(reference.get("jobId") or f"job_{secrets.token_urlsafe(16)}"),
             str(reference.get("location") or "US"),
-            {**configuration, "jobType": "QUERY"},
+            {**configuration, "jobType": "LOAD" if "load" in configuration else "QUERY"},
             int(self._state.now() * 1000),
         )
         with self._lock:
@@ -124,7 +141,10 @@ class Jobs:
             while len(self._jobs) > MAX_JOBS:
                 del self._jobs[next(iter(self._jobs))]
         try:
-            job.result = self._execute(configuration)
+            if "load" in configuration and data is not None:
+                job.loaded = loads.load(self._engine, configuration["load"], data)
+            else:
+                job.result = self._query(configuration)
         except QueryError as error:
             job.error = error
         except Exception as error:
@@ -140,11 +160,10 @@ class Jobs:
             raise QueryError(f"Not found: Job {PROJECT_ID}:{job_id}", status=404, reason="notFound")
         return job
 
-    def _execute(self, configuration: dict[str, Any]) -> Result:
+    def _query(self, configuration: dict[str, Any]) -> Result:
         query = configuration.get("query")
         if not isinstance(query, dict):
-            kinds = ", ".join(k for k in ("load", "copy", "extract") if k in configuration) or "unknown"
-            raise QueryError(f"The sandbox cannot run {kinds} jobs, only queries.", reason="invalid")
+            raise QueryError("The sandbox cannot run this job: only queries, and loads of uploads.", reason="invalid")
         # BigQuery's REST API takes a query without the word for legacy SQL; Google's client always says it.
         if query.get("useLegacySql", False):
             raise QueryError("The sandbox cannot run legacy SQL.", reason="invalid")
@@ -159,10 +178,25 @@ class Jobs:
         )
 
 
+@dataclass
+class Upload:
+    """A resumable upload under way: the job it is for, and the bytes so far."""
+
+    job: dict[str, Any]
+    data: bytearray = field(default_factory=bytearray)
+
+    def is_complete(self, content_range: str) -> bool:
+        """Whether these are all bytes; the total is ``*`` in all requests but the last."""
+        total = content_range.rpartition("/")[2]
+        return total.isdigit() and len(self.data) >= int(total)
+
+
 def create_blueprint(state: State, engine: Engine) -> Blueprint:
-    """``/bigquery/v2``: jobs, their results, and what there is to see of datasets and tables."""
-    blueprint = Blueprint("bigquery", __name__, url_prefix="/bigquery/v2/projects/<project>")
+    """``/bigquery/v2``: jobs, uploads, results, and what there is to see of datasets and tables."""
+    blueprint = Blueprint("bigquery", __name__)
     jobs = Jobs(state, engine)
+    uploads: dict[str, Upload] = {}
+    root = "/bigquery/v2/projects/<project>"
 
     @blueprint.before_request
     def authorize() -> Response | None:
@@ -182,65 +216,91 @@ def create_blueprint(state: State, engine: Engine) -> Blueprint:
     def failed(error: QueryError) -> Response:
         return error_response(error.status, error.reason, error.message)
 
-    @blueprint.post("/jobs")
+    @blueprint.post(f"{root}/jobs")
     def insert_job(project: str) -> Response:
-        body = _body()
-        return jsonify(jobs.run(body.get("jobReference") or {}, body.get("configuration") or {}).resource())
+        return jsonify(jobs.run(_body()).resource())
 
-    @blueprint.get("/jobs/<job_id>")
+    @blueprint.get(f"{root}/jobs/<job_id>")
     def get_job(project: str, job_id: str) -> Response:
         return jsonify(jobs.get(job_id).resource())
 
-    @blueprint.post("/jobs/<job_id>/cancel")
+    @blueprint.post(f"{root}/jobs/<job_id>/cancel")
     def cancel_job(project: str, job_id: str) -> Response:
         return jsonify(kind="bigquery#jobCancelResponse", job=jobs.get(job_id).resource())
 
-    @blueprint.get("/queries/<job_id>")
+    @blueprint.post(f"/upload{root}/jobs")
+    def upload(project: str) -> Response:
+        if request.args.get("uploadType") == "multipart":
+            job, data = _multipart()
+            return jsonify(jobs.run(job, data).resource())
+        upload_id = secrets.token_urlsafe(16)
+        uploads[upload_id] = Upload(_body())
+        response = jsonify({})
+        response.headers["Location"] = f"{request.base_url}?uploadType=resumable&upload_id={upload_id}"
+        return response
+
+    @blueprint.put(f"/upload{root}/jobs")
+    def continue_upload(project: str) -> Response:
+        upload_id = request.args.get("upload_id", "")
+        if upload_id not in uploads:
+            raise QueryError("Not found: this upload", status=404, reason="notFound")
+        found = uploads[upload_id]
+        found.data += request.get_data()
+        if not found.is_complete(request.headers.get("Content-Range", "")):
+            response = jsonify({})
+            # 308 is Google's "go on", and the header tells how far it got.
+            response.status_code = 308
+            response.headers["Range"] = f"bytes=0-{len(found.data) - 1}"
+            return response
+        del uploads[upload_id]
+        return jsonify(jobs.run(found.job, bytes(found.data)).resource())
+
+    @blueprint.get(f"{root}/queries/<job_id>")
     def get_query_results(project: str, job_id: str) -> Response:
         page = jobs.get(job_id).page(*_window(), _timestamps(request.args.get))
         return jsonify(kind="bigquery#getQueryResultsResponse", **page)
 
-    @blueprint.post("/queries")
+    @blueprint.post(f"{root}/queries")
     def query(project: str) -> Response:
         body = _body()
         keys = ("query", "queryParameters", "defaultDataset", "useLegacySql", "destinationTable")
         configuration = {"query": {key: body[key] for key in keys if key in body}, "dryRun": bool(body.get("dryRun"))}
-        job = jobs.run({"location": body.get("location")}, configuration)
+        job = jobs.run({"jobReference": {"location": body.get("location")}, "configuration": configuration})
         options = body.get("formatOptions") or {}
         size = body.get("maxResults")
         page = job.page(0, int(size) if size is not None else None, _timestamps(lambda k: options.get(k[14:])))
         return jsonify(kind="bigquery#queryResponse", **page)
 
-    @blueprint.get("/datasets")
+    @blueprint.get(f"{root}/datasets")
     def list_datasets(project: str) -> Response:
         found = [_dataset(project, name) for name in engine.datasets(project)]
         return jsonify(kind="bigquery#datasetList", datasets=found)
 
-    @blueprint.post("/datasets")
+    @blueprint.post(f"{root}/datasets")
     def insert_dataset(project: str) -> Response:
         name = str(_body().get("datasetReference", {}).get("datasetId", ""))
         engine.create_dataset(name)
         return jsonify(_dataset(project, name))
 
-    @blueprint.get("/datasets/<dataset>")
+    @blueprint.get(f"{root}/datasets/<dataset>")
     def get_dataset(project: str, dataset: str) -> Response:
         _require_dataset(project, dataset)
         return jsonify(_dataset(project, dataset))
 
-    @blueprint.get("/datasets/<dataset>/tables")
+    @blueprint.get(f"{root}/datasets/<dataset>/tables")
     def list_tables(project: str, dataset: str) -> Response:
         _require_dataset(project, dataset)
         found = [_table(project, dataset, name, kind) for name, kind in engine.tables(project, dataset)]
         return jsonify(kind="bigquery#tableList", tables=found, totalItems=len(found))
 
-    @blueprint.get("/datasets/<dataset>/tables/<table>")
+    @blueprint.get(f"{root}/datasets/<dataset>/tables/<table>")
     def get_table(project: str, dataset: str, table: str) -> Response:
         result = engine.table_rows(project, dataset, table)
         kinds = dict(engine.tables(project, dataset))
         resource = _table(project, dataset, table, kinds.get(table, "TABLE"))
         return jsonify(**resource, schema=_schema(result.fields), numRows=str(len(result.rows)), location="US")
 
-    @blueprint.get("/datasets/<dataset>/tables/<table>/data")
+    @blueprint.get(f"{root}/datasets/<dataset>/tables/<table>/data")
     def list_rows(project: str, dataset: str, table: str) -> Response:
         result = engine.table_rows(project, dataset, table)
         job = Job("", "US", {}, 0, result)
@@ -248,7 +308,7 @@ def create_blueprint(state: State, engine: Engine) -> Blueprint:
         kept = {key: page[key] for key in ("totalRows", "rows", "pageToken") if key in page}
         return jsonify(kind="bigquery#tableDataList", **kept)
 
-    @blueprint.route("/<path:rest>", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+    @blueprint.route(f"{root}/<path:rest>", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     def nothing_else(project: str, rest: str) -> Response:
         raise QueryError(f"The sandbox cannot do {request.method} {rest} of BigQuery's API.", reason="notImplemented")
 
@@ -288,6 +348,21 @@ def _body() -> dict[str, Any]:
     if not isinstance(body, dict):
         raise QueryError("The request's body is no JSON object.", reason="parseError")
     return body
+
+
+def _multipart() -> tuple[dict[str, Any], bytes]:
+    """The job and the data of a ``multipart/related`` upload: two parts, in this order."""
+    boundary = parse_options_header(request.headers.get("Content-Type"))[1].get("boundary", "")
+    parts = request.get_data().split(b"--" + boundary.encode(), 2)
+    try:
+        if not boundary:
+            raise ValueError("no boundary")
+        job = json.loads(parts[1].partition(b"\r\n\r\n")[2])
+        content = parts[2].partition(b"\r\n\r\n")[2]
+        end = content.rindex(b"\r\n--" + boundary.encode())
+    except (IndexError, ValueError) as error:
+        raise QueryError("The upload is no multipart/related message.", reason="parseError") from error
+    return job, content[:end]
 
 
 def _window() -> tuple[int, int | None]:

@@ -234,6 +234,16 @@ def scalar_type(name: str) -> str:
     return _DUCKDB_TYPES[name]
 
 
+def column_type(resource: dict[str, Any]) -> str:
+    """DuckDB's type for a field of a schema of the REST API."""
+    if resource.get("type") in ("RECORD", "STRUCT"):
+        parts = (f"{quote(str(part['name']))} {column_type(part)}" for part in resource.get("fields", []))
+        element = f"STRUCT({', '.join(parts)})"
+    else:
+        element = scalar_type(str(resource.get("type")))
+    return f"{element}[]" if resource.get("mode") == "REPEATED" else element
+
+
 def _parameter_value(kind: dict[str, Any], value: dict[str, Any] | None) -> Any:
     value = value or {}
     name = kind.get("type")

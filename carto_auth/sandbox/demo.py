@@ -106,7 +106,7 @@ class _Demo:
         try:
             rows = list(client.query(QUERY).result())
         finally:
-            client.close()
+            client.close()  # type: ignore[no-untyped-call]
         self._require(len(rows) == 5, f"the query gave {len(rows)} rows instead of 5")
         for row in rows:
             self._say(f"   {row['name']:<16}{row['country']:<16}{row['population']:>12,}")

@@ -213,7 +213,8 @@ def _name_columns(query: Tree) -> None:
 def _put_right(node: Tree) -> Tree:
     if isinstance(node, exp.Literal) and not node.is_string:
         return _number(node)
-    if isinstance(node, exp.ByteString):
+    if isinstance(node, exp.ByteString) and not node.args.get("is_bytes"):
+        # sqlglot before 27 makes a string with escapes of it, which DuckDB does not have.
         return exp.cast(exp.Literal.string(node.this), "BLOB", dialect="duckdb")
     if isinstance(node, exp.DataType) and not node.expressions and node.this in _DECIMALS:
         return exp.DataType.build(_NUMERIC, dialect="duckdb")

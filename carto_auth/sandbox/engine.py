@@ -103,6 +103,39 @@ class Engine:
             fields, relation = _relation(duckdb, f"SELECT * FROM {_name(project, dataset, table)}", None)  # noqa: S608
             return Result("SELECT", fields, relation.fetchall())
 
+    def append(self, path: tuple[str, str, str], rows: Any, *, columns: str, create: bool, write: str) -> int:
+        """Add rows to a table by the names of their columns; all of them, or none.
+
+        Args:
+            path: project, dataset and table.
+            rows: an Arrow table.
+            columns: the new table's, in SQL; empty to take those of the rows.
+            create: whether to make the table if it is not there.
+            write: ``WRITE_APPEND``, ``WRITE_TRUNCATE`` or ``WRITE_EMPTY``.
+
+        Returns:
+            How many rows were added.
+
+        Raises:
+            QueryError: it failed.
+        """
+        if path[0] != PROJECT_ID:
+            raise QueryError(f"Access Denied: {'.'.join(path)} cannot be changed", status=403, reason="accessDenied")
+        table = _name(*path)
+        with _Session(self) as duckdb:
+            duckdb.register("upload", rows)
+            duckdb.execute("BEGIN")
+            if create:
+                replace = "CREATE OR REPLACE TABLE" if write == "WRITE_TRUNCATE" else "CREATE TABLE IF NOT EXISTS"
+                duckdb.execute(f"{replace} {table} " + (f"({columns})" if columns else "AS FROM upload LIMIT 0"))
+            elif write == "WRITE_TRUNCATE":
+                duckdb.execute(f"DELETE FROM {table}")  # noqa: S608
+            if write == "WRITE_EMPTY" and duckdb.execute(f"FROM {table} LIMIT 1").fetchall():
+                raise QueryError(f"Already Exists: Table {'.'.join(path)}", status=409, reason="duplicate")
+            [(added,)] = duckdb.execute(f"INSERT INTO {table} BY NAME FROM upload").fetchall()
+            duckdb.execute("COMMIT")
+            return int(added)
+
     def datasets(self, project: str) -> list[str]:
         """The names of a project's datasets."""
         with _Session(self) as duckdb:

@@ -37,6 +37,9 @@ class Switches:
     token_delay: float = 0.0
     clock: Callable[[], float] = time.time
 
+    def __post_init__(self) -> None:
+        """For the subclass: the ``__init__`` that dataclass writes calls it only if it is there."""
+
 
 class Request(NamedTuple):
     """One request that was answered: no query, no header and no body, so no secret is in it."""

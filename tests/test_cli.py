@@ -1,0 +1,211 @@
+"""The installed ``carto-auth`` command: in pipes, and in a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import pytest
+
+from carto_auth import CartoAuth
+from carto_auth.sandbox import CartoSandbox
+
+COMMAND = str(Path(sysconfig.get_path("scripts")) / "carto-auth")
+
+
+@pytest.fixture
+def sandbox():
+    with CartoSandbox() as running:
+        yield running
+
+
+def run(*arguments, **environment):
+    """Run the command as a script does: no terminal, nothing on its standard input."""
+    return subprocess.run(
+        [COMMAND, *arguments],
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def login_environment(sandbox):
+    """The sandbox, but for its M2M application, so that a person's login is what there is."""
+    return {name: value for name, value in sandbox.environment().items() if not name.startswith("CARTO_CLIENT")}
+
+
+@pytest.fixture
+def logged_in(sandbox, monkeypatch):
+    """The environment of a person whose login is kept."""
+    environment = login_environment(sandbox)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("carto_auth.auth.get_oauth_token_info", lambda *arguments: person_token(sandbox))
+    CartoAuth.from_oauth()
+    return environment
+
+
+def person_token(sandbox):
+    from carto_auth.pkce import CartoPKCE
+    from carto_auth.sandbox.walker import walk_login
+
+    login = CartoPKCE(open_browser=False)
+    return login.get_token_info(walk_login(login.get_authorize_url()))
+
+
+def test_token_is_the_token_and_nothing_else(sandbox):
+    first, second = (run("token", **sandbox.environment()) for _ in range(2))
+    assert (first.returncode, first.stderr, first.stdout) == (0, "", second.stdout)
+    assert first.stdout.count(".") == 2
+    assert first.stdout.endswith("\n")
+    assert not any(character.isspace() for character in first.stdout[:-1])
+    assert sandbox.count("/oauth/token") == 1
+
+
+def test_module_is_the_command(sandbox):
+    command = [sys.executable, "-m", "carto_auth", "token"]
+    done = subprocess.run(command, env={**os.environ, **sandbox.environment()}, capture_output=True, text=True)
+    assert done.stdout == run("token", **sandbox.environment()).stdout
+
+
+@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("token", "too", "many"), ("login", "--nonsense")])
+def test_wrong_usage_is_2(arguments):
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "usage:" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("token", "--help"), ("status", "--help")])
+def test_help(arguments):
+    done = run(*arguments)
+    assert done.returncode == 0
+    assert "usage: carto-auth" in done.stdout
+
+
+def test_failure_is_1_and_one_line(sandbox):
+    done = run("token", **{**sandbox.environment(), "CARTO_CLIENT_SECRET": "wrong-but-MARKED"})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("carto-auth: CARTO handed out no token")
+    assert done.stderr.count("\n") == 1
+    assert "MARKED" not in done.stderr
+
+
+def test_token_without_anybody_to_ask_does_not_hang(sandbox):
+    done = run("token", **login_environment(sandbox))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "carto-auth login" in done.stderr
+
+
+def test_status_of_nobody():
+    done = run("status")
+    assert done.returncode == 1
+    assert "carto-auth login" in done.stdout
+    assert done.stderr == ""
+
+
+def test_status_of_a_person(logged_in, sandbox):
+    done = run("status", **logged_in, TZ="UTC")
+    assert done.returncode == 0
+    for told in ("ana@example.com", "ac_", sandbox.url, "good until", "UTC", "token_oauth.json", "CARTO_API_TOKEN"):
+        assert told in done.stdout
+    assert "\033" not in done.stdout
+
+
+def test_status_as_json(logged_in, sandbox):
+    before = len(sandbox.requests)
+    done = run("status", "--json", **logged_in)
+    status = json.loads(done.stdout)
+    assert status["usable"] is True
+    assert status["source"]["kind"] == "login"
+    assert [source["kind"] for source in status["passed_over"]] == [
+        "access token",
+        "m2m environment",
+        "m2m file",
+        "cli",
+    ]
+    assert (status["email"], status["api_base_url"]) == ("ana@example.com", sandbox.url)
+    assert status["expiration"] > time.time()
+    assert len(sandbox.requests) == before, "status asks nobody"
+
+
+def test_status_shows_no_token(logged_in):
+    token = run("token", **logged_in).stdout.strip()
+    shown = run("status", **logged_in).stdout + run("status", "--json", **logged_in).stdout
+    assert token
+    assert token not in shown
+    assert token.split(".")[1] not in shown
+
+
+def test_status_of_something_broken():
+    done = run("status", CARTO_CLIENT_ID="x")
+    assert done.returncode == 1
+    assert "CARTO_CLIENT_SECRET" in done.stdout
+
+
+def test_logout_forgets(logged_in):
+    assert "forgotten" in run("logout", **logged_in).stderr
+    assert run("status", **logged_in).returncode == 1
+    assert "no login to forget" in run("logout", **logged_in).stderr
+
+
+def test_logout_forgets_an_application_too(sandbox):
+    run("token", **sandbox.environment())
+    done = run("logout", **sandbox.environment())
+    assert "M2M token is forgotten" in done.stderr
+    assert "CARTO_CLIENT_ID is set" in done.stderr
+    run("token", **sandbox.environment())
+    assert sandbox.count("/oauth/token") == 2
+
+
+def test_sandbox_prints_what_to_export(sandbox):
+    process = subprocess.Popen([COMMAND, "sandbox"], stdout=subprocess.PIPE, text=True)
+    try:
+        lines = [process.stdout.readline() for _ in range(1 + len(sandbox.environment()))]
+        exported = dict(line.removeprefix("export ").strip().split("=", 1) for line in lines[1:])
+        assert set(exported) == set(sandbox.environment())
+        assert run("token", **exported).returncode == 0
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        process.stdout.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+@pytest.mark.parametrize(("no_color", "colored"), [("", True), ("1", False)])
+def test_colors_are_for_terminals(logged_in, no_color, colored):
+    assert ("\033[1m" in in_a_terminal("status", **logged_in, NO_COLOR=no_color, TERM="xterm")) is colored
+
+
+def in_a_terminal(*arguments, **environment):
+    """What the command shows in a pseudo-terminal."""
+    import pty
+
+    controller, terminal = pty.openpty()
+    with subprocess.Popen(
+        [COMMAND, *arguments],
+        env={**os.environ, **environment},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    ):
+        os.close(terminal)
+        shown = b""
+        while True:
+            try:
+                chunk = os.read(controller, 65_536)
+            except OSError:  # Linux's way to say that the other end is closed
+                break
+            if not chunk:
+                break
+            shown += chunk
+    os.close(controller)
+    return shown.decode()

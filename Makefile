@@ -3,20 +3,25 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-all lint types check clean
+.PHONY: help demo test test-peers test-all lint types check bench clean
 
 help:
-	@echo "make demo      see the main job work, on a CARTO sandbox on this computer"
-	@echo "make test      run the tests"
-	@echo "make test-all  run the tests on every supported Python that is installed"
-	@echo "make check     tests, lint and types, as CI runs them"
-	@echo "make clean     remove what the above made"
+	@echo "make demo        see the main job work, on a CARTO sandbox on this computer"
+	@echo "make test        run the tests"
+	@echo "make test-peers  run the tests with a browser, Jupyter, a terminal and Streamlit"
+	@echo "make test-all    run the tests on every supported Python that is installed"
+	@echo "make check       tests, lint and types, as CI runs them"
+	@echo "make bench       compare with carto-auth 0.2.0, side by side"
+	@echo "make clean       remove what the above made"
 
 demo: $(VENV)/.demo
 	@$(BIN)/python -m carto_auth demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+test-peers: $(VENV)/.peers
+	$(BIN)/python -m pytest tests/peers
 
 test-all:
 	@.ci/pythons | while read -r version python; do \
@@ -34,6 +39,9 @@ types: $(VENV)/.lint
 
 check: test lint types
 
+bench: | $(VENV)/bin/python
+	@$(BIN)/python benchmarks/bench.py
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
 		echo "Python 3.10 or later is needed; '$(PYTHON)' is not. Name one: make PYTHON=python3.12 ..." >&2; exit 1; }
@@ -49,6 +57,10 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.test: pyproject.toml $(VENV)/.demo
 	@$(BIN)/python -m pip install --quiet --group test
+	@touch $@
+
+$(VENV)/.peers: pyproject.toml $(VENV)/.test
+	@$(BIN)/python -m pip install --quiet --group peers
 	@touch $@
 
 $(VENV)/.lint: pyproject.toml $(VENV)/.test

@@ -6,12 +6,16 @@ at the top of a module to be pickled.
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import google.auth.credentials
 import google.auth.exceptions
 
+from carto_auth import _log
 from carto_auth.errors import CredentialsError
 
 if TYPE_CHECKING:
@@ -30,38 +34,89 @@ class WarehouseCredentials(google.auth.credentials.Credentials):
     """Google credentials whose tokens come from CARTO.
 
     ``google-auth`` calls :meth:`refresh` ahead of the expiry and when BigQuery answers 401. They can be
-    pickled, and renew themselves wherever their :class:`CartoAuth` can.
+    pickled, and renew themselves wherever their :class:`CartoAuth` can. (A ``bigquery.Client`` cannot be
+    pickled; Google's client says so itself.)
     """
 
     def __init__(self, carto_auth: CartoAuth, token: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._carto_auth = carto_auth
+        self._here: dict[int, _Process] = {}
         self._use(token)
 
+    def apply(self, headers: Any, token: str | None = None) -> None:
+        """Put the token into ``headers``, and remember which one this thread has sent."""
+        sent = token or self.token
+        self._own().applied.token = sent
+        super().apply(headers, sent)  # type: ignore[no-untyped-call]
+
     def refresh(self, request: Any) -> None:
-        """Fetch a new token from CARTO; ``request`` is Google's way to send one, and not needed.
+        """Fetch a new token from CARTO, unless another thread has done it while this one used the old.
+
+        At the end of its time, which is counted carefully, a token for which no other can be had is used on
+        until BigQuery refuses it. ``request`` is Google's way to send one, and not needed.
 
         Raises:
-            google.auth.exceptions.RefreshError: none could be had. It is a ``CredentialsError`` too.
+            google.auth.exceptions.RefreshError: none could be had for a token that was refused. It is a
+                ``CredentialsError`` too.
         """
-        try:
-            self._carto_auth._drop_warehouse_token(self.token)
-            self._use(self._carto_auth.get_carto_dw_credentials()[1])
-        except CredentialsError as error:
-            failed = WarehouseRefreshError(
-                error.message,
-                remedy=error.remedy,
-                status=error.status,
-                error=error.error,
-                error_description=error.error_description,
-                retry_after=error.retry_after,
-            )
-        else:
-            return
+        own = self._own()
+        sent = getattr(own.applied, "token", None)
+        with own.lock:
+            if self.valid and self.token != sent:
+                return
+            try:
+                self._carto_auth._drop_warehouse_token(self.token)
+                self._use(self._carto_auth.get_carto_dw_credentials()[1])
+            except CredentialsError as error:
+                if self.expired:
+                    self.expiry = _naive_utc(time.time() + _GOOGLES_LEEWAY_SECONDS + _RETRY_SECONDS)
+                    _log.debug("the warehouse token could not be renewed ahead of its end: %s", error.message)
+                    return
+                failed = _as_googles(error)
+            else:
+                return
         raise failed
 
     def _use(self, token: str) -> None:
         self.token = token
-        expiration = self._carto_auth._warehouse_expiration(token)
-        # google-auth compares with naive UTC times.
-        self.expiry = datetime.fromtimestamp(expiration, timezone.utc).replace(tzinfo=None)
+        self.expiry = _naive_utc(self._carto_auth._warehouse_expiration(token))
+
+    def _own(self) -> _Process:
+        # setdefault, because threads that come here at the same time must get the same. A lock that was held
+        # when this process was forked has nobody left to release it.
+        return self._here.setdefault(os.getpid(), _Process())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_here": {}}
+
+
+#: Seconds ahead of the expiry at which google-auth renews; it takes a token with less left for expired.
+_GOOGLES_LEEWAY_SECONDS = 225.0
+
+#: Seconds until a renewal that failed, for a token that BigQuery may well accept still, is tried again.
+_RETRY_SECONDS = 60.0
+
+
+class _Process:
+    """What the threads of one process share, and each thread's own note of the token it sent last."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.applied = threading.local()
+
+
+def _naive_utc(moment: float) -> datetime:
+    """POSIX seconds as google-auth compares them."""
+    return datetime.fromtimestamp(moment, timezone.utc).replace(tzinfo=None)
+
+
+def _as_googles(error: CredentialsError) -> WarehouseRefreshError:
+    return WarehouseRefreshError(
+        error.message,
+        remedy=error.remedy,
+        status=error.status,
+        error=error.error,
+        error_description=error.error_description,
+        retry_after=error.retry_after,
+    )

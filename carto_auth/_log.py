@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import sys
 
+# Type checkers take this name for true.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Any
+
 _LOGGER = "carto_auth"
 _said: set[str] = set()
 
 
 def debug(message: str, *arguments: object) -> None:
     """Log at DEBUG, if logging is in use in this process. Never pass a secret."""
-    logging = sys.modules.get("logging")
-    if logging is not None:
-        logging.getLogger(_LOGGER).debug(message, *arguments)
+    logger = _logger()
+    if logger is not None:
+        logger.debug(message, *arguments)
 
 
 def warn_once(message: str) -> None:
@@ -24,9 +30,20 @@ def warn_once(message: str) -> None:
     if message in _said:
         return
     _said.add(message)
-    logging = sys.modules.get("logging")
-    if logging is not None:
-        logging.getLogger(_LOGGER).warning(message)
+    logger = _logger()
+    if logger is not None:
+        logger.warning(message)
     import warnings
 
     warnings.warn(message, UserWarning, stacklevel=3)
+
+
+def _logger() -> Any:
+    """The logger, if logging is in use in this process."""
+    logging = sys.modules.get("logging")
+    if logging is None:
+        return None
+    logger = logging.getLogger(_LOGGER)
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())  # without it, Python prints warnings that nobody asked to see
+    return logger

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
 #: Seconds after which a connection is closed, whatever it is doing.
@@ -213,13 +213,12 @@ def _hang_up(connections: list[socket.socket]) -> None:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
     timeout = CONNECTION_SECONDS
     # A TLS hello or half a request line is no HTTP version 0.9.
     default_request_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        callback = self.server.callback
+        callback = cast("_Server", self.server).callback
         # A Host that is not ours is a name that was pointed at this computer (DNS rebinding).
         hosts = self.headers.get_all("Host", [])
         path, _, query = self.path.partition("?")

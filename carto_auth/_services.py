@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 
+from carto_auth._token import without_secrets
 from carto_auth._typing import TYPE_CHECKING, NamedTuple
 from carto_auth.errors import InvalidCredential, UntrustedAddress
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from urllib.parse import SplitResult
 
 AUDIENCE = "carto-cloud-native-api"
@@ -111,13 +113,13 @@ def require_secure(url: str, named_by: str) -> None:
         problem = "is not an https:// address"
     elif parts.username is not None or parts.password is not None:
         problem = "has a user name in it"
-    elif parts.query or parts.fragment or not url.isprintable() or " " in url:
-        problem = "is not a plain address (no blanks, no ? and no # are allowed)"
+    elif set("?# \\") & set(url) or not url.isprintable():
+        problem = "is not a plain address (no blanks, no ?, no # and no \\ are allowed)"
     elif parts.scheme == "http" and not is_loopback(parts.hostname):
         problem = "would send secrets unencrypted (http://)"
     if problem:
-        # A password or a token may stand in such an address.
-        shown = "" if set("@?#") & set(url) else f": {_shown(url)}"
+        # A password or a token may stand in such an address, or in its place.
+        shown = f": {_shown(url)}" if parts.hostname and not set("@?#") & set(url) else ""
         raise UntrustedAddress(
             f"The address in {named_by} {problem}{shown}",
             remedy="Write it as https://host or https://host/path.",
@@ -135,7 +137,10 @@ def _is_plain_https(url: str) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Whether ``host`` names this very computer: ``localhost``, 127.0.0.0/8 or ::1 (RFC 6761, RFC 8252)."""
-    return host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
+    # Not \d, which other digits of the world match as well: those make a name that is looked up.
+    return (
+        host in ("localhost", "::1") or re.fullmatch(r"127(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}", host) is not None
+    )
 
 
 def normalized_base_url(url: str) -> str:
@@ -156,13 +161,13 @@ def require_credentials_base_url(url: str, named_by: str, services: Services) ->
     try:
         require_secure(url, named_by)
     except UntrustedAddress as error:
-        raise InvalidCredential(error.message, remedy=error.remedy) from None
-    if url.startswith("http://") and services.are_cartos_own:
-        raise InvalidCredential(
-            f"The address in {named_by} is not https: {_shown(url)}",
-            remedy="Copy the API base URL from the Developers page of your CARTO Workspace.",
-        )
-    return url
+        problem, remedy = error.message, error.remedy
+    else:
+        if url.lower().startswith("https://") or not services.are_cartos_own:
+            return url
+        problem = f"The address in {named_by} is not https: {_shown(url)}"
+        remedy = "Copy the API base URL from the Developers page of your CARTO Workspace."
+    raise InvalidCredential(problem, remedy=remedy)
 
 
 #: A DNS name as RFC 1123 has it, of two labels or more, its last one beginning with a letter. It is compiled
@@ -170,7 +175,7 @@ def require_credentials_base_url(url: str, named_by: str, services: Services) ->
 _DNS_NAME = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
 
 #: Names that stand for this computer or a private network (RFC 6761, RFC 6762, RFC 8375, ICANN).
-_LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".home.arpa")
+_LOCAL_SUFFIXES = (".localhost", ".localdomain", ".local", ".internal", ".home.arpa")
 
 
 def is_public_name(host: str) -> bool:
@@ -182,8 +187,10 @@ def is_public_name(host: str) -> bool:
     )
 
 
-def tenant_url(tenant_domain: object, services: Services) -> str:
+def tenant_url(tenant_domain: object, services: Services, secrets: Collection[str] = ()) -> str:
     """The address of a tenant's own host, from the ``tenant_domain`` that the accounts API gave.
+
+    ``secrets`` are kept out of the message: whoever was given one may give it back.
 
     Raises:
         UntrustedAddress: it is no public DNS name, and no host that the user named.
@@ -195,16 +202,16 @@ def tenant_url(tenant_domain: object, services: Services) -> str:
         if is_public_name(tenant_domain):
             return f"https://{tenant_domain}"
     raise UntrustedAddress(
-        f"CARTO's accounts service named a tenant that is no public host name: {_shown(tenant_domain)}",
+        f"CARTO's accounts service named a tenant that is no public host name: {_shown(tenant_domain, secrets)}",
         remedy="Pass api_base_url= yourself; it stands on the Developers page of your CARTO Workspace.",
     )
 
 
-def discovered_base_url(base_url: object, tenant: str) -> str:
+def discovered_base_url(base_url: object, tenant: str, secrets: Collection[str] = ()) -> str:
     """The normalized API base URL that the tenant's configuration gave, if a token may be sent there.
 
     A remote answer must not decide where a bearer token goes: only hosts under carto.com, or the tenant's
-    own host (``tenant`` is its URL), are accepted.
+    own host (``tenant`` is its URL), are accepted. ``secrets`` are as for :func:`tenant_url`.
 
     Raises:
         UntrustedAddress: it lies elsewhere.
@@ -212,20 +219,22 @@ def discovered_base_url(base_url: object, tenant: str) -> str:
     if isinstance(base_url, str):
         url = normalized_base_url(base_url)
         parts, own = _split(url), _split(tenant)
-        plain = url.isascii() and url.isprintable() and not set(url) & set(" \\?#@;") and "/../" not in f"{parts.path}/"
+        plain = (
+            url.isascii() and url.isprintable() and not set(url) & set(" \\?#@;%") and "/../" not in f"{parts.path}/"
+        )
         on_own_host = parts.scheme == own.scheme and parts.netloc == own.netloc
         at_carto = parts.scheme == "https" and parts.netloc.endswith(".carto.com") and is_public_name(parts.netloc)
         if plain and (on_own_host or at_carto):
             return url
     raise UntrustedAddress(
-        f"The configuration at {_split(tenant).netloc} names an API address outside CARTO: {_shown(base_url)}",
+        f"The configuration at {_split(tenant).netloc} names an API address outside CARTO: {_shown(base_url, secrets)}",
         remedy="If it is right, pass it yourself as api_base_url=.",
     )
 
 
-def _shown(value: object) -> str:
-    """A value from outside, short and without control characters, for a message."""
-    text = repr(value)
+def _shown(value: object, secrets: Collection[str] = ()) -> str:
+    """A value from outside, short, without control characters and ``secrets``, for a message."""
+    text = without_secrets(repr(value)[:1000], secrets)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -93,7 +93,7 @@ def _named_browsers() -> list[str]:
     from shutil import which
 
     commands = (_command_in(browser) for browser in os.environ.get("BROWSER", "").split(os.pathsep))
-    return [command for command in commands if which(command)]
+    return [command for command in commands if command and which(command)]
 
 
 def _command_in(browser: str) -> str:
@@ -159,12 +159,10 @@ def open_browser(url: str) -> bool:
     """
     import webbrowser
 
-    if not has_named_browser():
-        try:
-            if _takes_over_the_terminal(webbrowser.get()):
-                return False
-        except webbrowser.Error:
-            pass  # none is known; webbrowser.open says so too, unless the program brought its own
+    # A program may have put a function of its own in the place of webbrowser's, which opens what it likes.
+    is_webbrowsers_own = getattr(webbrowser.open, "__module__", None) == webbrowser.__name__
+    if is_webbrowsers_own and not has_named_browser() and not has_window_browser():
+        return False
     try:
         return webbrowser.open(url)
     except (webbrowser.Error, OSError):

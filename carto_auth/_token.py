@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from carto_auth._typing import TYPE_CHECKING, Any
 from carto_auth.errors import InvalidAnswer
@@ -101,10 +101,12 @@ def parse_token_answer(answer: Mapping[str, Any], now: float) -> dict[str, Any]:
     """
     token = answer.get("access_token")
     if not is_usable_token(token):
-        raise InvalidAnswer("CARTO's answer to the token request holds no usable access token.", remedy=_RETRY)
+        raise InvalidAnswer(
+            "CARTO's answer to the token request holds no usable access token.", remedy=_RETRY, status=200
+        )
     token_type = answer.get("token_type", "Bearer")
     if not isinstance(token_type, str) or token_type.lower() != "bearer":
-        raise InvalidAnswer("CARTO's answer holds a token of another type than Bearer.", remedy=_RETRY)
+        raise InvalidAnswer("CARTO's answer holds a token of another type than Bearer.", remedy=_RETRY, status=200)
     info: dict[str, Any] = {
         "access_token": token,
         "expiration": _expiration(token, answer.get("expires_in"), now),
@@ -129,6 +131,7 @@ def _expiration(token: str, expires_in: object, now: float) -> int:
     raise InvalidAnswer(
         f"CARTO's answer does not say for how long the token is good (expires_in is {_described(expires_in)}).",
         remedy=_RETRY,
+        status=200,
     )
 
 
@@ -136,4 +139,40 @@ def _described(value: object) -> str:
     """What kind of thing a server sent, without showing a text of any length."""
     if value is None:
         return "missing"
-    return str(value) if isinstance(value, (int, float)) and abs(value) < 1e12 else f"a {type(value).__name__}"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return f"a {type(value).__name__}, not a number"
+    return str(value) if abs(value) < LATEST_TIME else "no possible number of seconds"
+
+
+#: Characters of a secret that give nothing away, but that no word is expected to share with it.
+_SMALLEST_PIECE = 8
+
+
+def without_secrets(words: str, secrets: Iterable[str]) -> str:
+    """``words`` with ``***`` in the place of each of ``secrets``, and of any larger piece of one.
+
+    A server may cut what it quotes, and percent-encode it.
+    """
+    from urllib.parse import quote, quote_plus
+
+    hidden = [False] * len(words)
+    for secret in secrets:
+        encoded = {secret, quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace")}
+        for form in encoded | {_with_small_hex(form) for form in encoded}:
+            size = min(_SMALLEST_PIECE, len(form))
+            for start in range(len(words) - size + 1 if size else 0):
+                if words[start : start + size] in form:
+                    hidden[start : start + size] = [True] * size
+    shown = ""
+    for character, is_hidden, follows_hidden in zip(words, hidden, [False, *hidden], strict=False):
+        if not is_hidden:
+            shown += character
+        elif not follows_hidden:
+            shown += "***"
+    return shown
+
+
+def _with_small_hex(text: str) -> str:
+    import re
+
+    return re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), text)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
 from carto_auth import _log, cache, credentials
+from carto_auth._request_auth import RequestAuth
 from carto_auth._services import Services
 from carto_auth._token import (
     LATEST_TIME,
@@ -20,6 +21,7 @@ from carto_auth._token import (
     renewal_leeway,
 )
 from carto_auth._typing import TYPE_CHECKING, Any, TypeVar
+from carto_auth._whole_imports import import_whole
 from carto_auth.cache import AccountFile, Identity, default_cache_filepath, load_cache_file, save_cache_file
 from carto_auth.discovery import first_visit, get_api_base_url
 from carto_auth.errors import CredentialsError, LoginRequired, MissingCredential, TenantNotFound, Unauthorized
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     from google.cloud import bigquery
 
+    from carto_auth.restricted import RestrictedAuth
     from carto_auth.warehouse import WarehouseToken
 
     StrPath = str | os.PathLike[str]
@@ -55,11 +58,13 @@ _Answer = TypeVar("_Answer")
 _PROCESS = os.urandom(8)
 
 
-class CartoAuth:
+class CartoAuth(RequestAuth):
     """A CARTO account's access token, kept and renewed, and what it opens.
 
     Use :meth:`from_oauth` for a person, :meth:`from_m2m` for a job. The constructor itself takes what is
     known already; it sends no request.
+
+    The object is an ``auth=`` for ``requests`` and for ``httpx`` (sync and async).
 
     Args:
         mode: ``"oauth"`` or ``"m2m"``.
@@ -372,10 +377,10 @@ class CartoAuth:
             LoginRequired: only a person can renew it, and there is nobody to ask.
             CredentialsError: no new token could be had. A token that is still good is returned instead.
         """
-        # In this order: whoever sees a new expiration sees its token too.
-        expiration = self._expiration
+        # In this order: whoever sees a new time sees its token too.
+        due = self._due
         token = self._access_token
-        if token and expiration and time.time() < expiration - self._leeway:
+        if token and time.time() < due:
             return token
         return self._renewed()
 
@@ -410,6 +415,39 @@ class CartoAuth:
         """Another name of :meth:`get_carto_dw_client`, as it was once called."""
         return self.get_carto_dw_client(**client_options)
 
+    def restricted_to(
+        self,
+        grants: Iterable[tuple[str, str]],
+        *,
+        allowed_apis: Iterable[str] = ("sql", "maps"),
+        referers: Iterable[str] = (),
+        expiration: float | None = None,
+    ) -> RestrictedAuth:
+        """An object to draw a map with, in place of this one: its token reads ``grants`` and nothing else.
+
+        A map's page holds the token that it was drawn with, readable for everybody who has the page. The
+        token is made by CARTO's Tokens API, kept in this object's cache, and used again as long as CARTO
+        knows it and ``grants``, ``allowed_apis`` and ``referers`` are the same. Without a cache, each call
+        makes another, and they count towards a quota.
+
+        Args:
+            grants: pairs of a connection's name and what may be read through it: a table
+                (``project.dataset.table``, ``*`` for a part of the name) or the SQL of a query.
+            allowed_apis: the APIs that accept the token.
+            referers: the web sites that may use it; all, if there are none.
+            expiration: POSIX seconds until which it is good; ``None`` for a token that is good until it is
+                deleted. A kept token is used again if it ends no later, and not before half of that time.
+
+        Raises:
+            TypeError, ValueError: an argument is not as above.
+            Unauthorized: the account may not make tokens, or is an API access token itself.
+            RateLimited: the quota of tokens is used up.
+            CredentialsError: another of the errors in :mod:`carto_auth.errors`.
+        """
+        from carto_auth.restricted import Restriction, restricted_auth
+
+        return restricted_auth(self, Restriction.of(grants, allowed_apis, referers, expiration))
+
     def _warehouse_token(self) -> WarehouseToken:
         """The warehouse token; a new one when the last is at the end of its use."""
         if not self._api_base_url:
@@ -429,20 +467,52 @@ class CartoAuth:
         """Ask for one; a 401 renews the access token once and asks once more."""
         from carto_auth.warehouse import get_warehouse_token
 
+        return self._with_renewal(partial(get_warehouse_token, api_base_url))
+
+    def _with_renewal(self, ask: Callable[[str], _Answer]) -> _Answer:
+        """The answer to the access token; a 401 renews the token once and asks once more."""
         token = self.get_access_token()
         try:
-            return get_warehouse_token(api_base_url, token)
+            return ask(token)
         except Unauthorized as error:
-            if error.status != 401:
+            another = self._token_instead_of(token) if error.status == 401 else None
+            if another is None:
+                self._advise(error)
                 raise
+        try:
+            return ask(another)
+        except Unauthorized as error:
+            self._advise(error)
+            raise
+
+    def _advise(self, error: Unauthorized) -> None:
+        """Say what to do about a token that was refused, unless the error says it already."""
+        if error.status == 401 and error.remedy is None:
+            error.remedy = self._how_to_get_another()
+
+    def _token_instead_of(self, refused: str) -> str | None:
+        """The token to use where ``refused`` was not accepted; ``None`` if only a person can get another.
+
+        However many threads it was refused to, one of them renews it.
+
+        Raises:
+            CredentialsError: it could not be renewed.
+        """
+        if self._access_token == refused:
             if not self._renews_quietly():
-                error.remedy = self._how_to_get_another()
-                raise
-        self._renew(refused=token)
-        return get_warehouse_token(api_base_url, self.get_access_token())
+                return None
+            self._renew(refused=refused)
+        token = self.get_access_token()
+        return token if token != refused else None
+
+    def _is_fresh(self) -> bool:
+        """Whether :meth:`get_access_token` has an answer without asking anybody."""
+        return bool(self._access_token) and time.time() < self._due
 
     def _how_to_get_another(self) -> str:
         """What to do when a token is refused that this object cannot replace."""
+        if self._renews_quietly():
+            return "The token was refused although it is new. Log in anew; if it stays so, ask CARTO's support."
         if self._cli_profile is not None:
             return "The CARTO CLI's login was revoked or has ended. Run: carto auth login"
         if self._expiration == LATEST_TIME:
@@ -526,7 +596,7 @@ class CartoAuth:
         ``refused`` is a token that a service did not accept, whatever its expiration says. ``wait`` is
         whether to wait for another thread or process that is about it.
         """
-        before = self._access_token
+        before = self._access_token if refused is None else refused
         with self._alone_here(wait) as alone:
             if not alone or self._access_token != before:
                 return  # another thread is about it, or has done it
@@ -542,6 +612,7 @@ class CartoAuth:
                 self._request()
 
     def _request(self) -> None:
+        import_whole("carto_auth._http")
         self._take(self._token_info())
 
     def _take(self, info: Mapping[str, Any]) -> None:
@@ -633,6 +704,16 @@ class CartoAuth:
             self._api_base_url = self._api_base_url or entry.get("api_base_url")
         return False
 
+    @property
+    def _expiration(self) -> float | None:
+        """Until when the token is good, POSIX seconds. Setting it sets ``_due``, of which each call makes use."""
+        return self._end
+
+    @_expiration.setter
+    def _expiration(self, expiration: float | None) -> None:
+        self._end = expiration
+        self._due = expiration - self._leeway if expiration else 0.0
+
     def _set_token(self, token: str | None, expiration: float | None, issued_at: object = None) -> None:
         lifetime = None
         if token:
@@ -705,6 +786,7 @@ class CartoAuth:
         if not self._use_cache or not self._cache_filepath:
             yield True
             return
+        import_whole("filelock")
         seconds = self._wait_seconds() if wait else 0.0
         with cache.locked(self._account_file(), self._identity(), timeout=seconds) as held:
             yield held or wait

@@ -31,6 +31,9 @@ LARGEST_FILE = 4 * 1024 * 1024
 
 _VERSION = 1
 
+#: How the identity of a restricted token begins: it is a map's, and no account's.
+_RESTRICTED = "mode=restricted&"
+
 
 class Identity(NamedTuple):
     """Whose token it is: two logins may share a token only if all of this is the same. No secret is in it."""
@@ -153,8 +156,9 @@ def load_cache_file(cache_filepath: str | os.PathLike[str]) -> dict[str, Any] | 
         return entries[str(identity)]
     if all(key in document for key in FLAT_KEYS):
         return {key: value for key, value in document.items() if key not in ("version", "tokens", "identity")}
-    if identity is None and len(entries) == 1:
-        (entry,) = entries.values()
+    accounts = [entry for key, entry in entries.items() if not key.startswith(_RESTRICTED)]
+    if identity is None and len(accounts) == 1:
+        (entry,) = accounts
         return entry if all(key in entry for key in FLAT_KEYS) else None
     return None
 
@@ -302,11 +306,12 @@ def _updated(document: dict[str, Any], data: Mapping[str, Any]) -> dict[str, Any
 
 
 def _encoded(document: dict[str, Any], *, otherwise: dict[str, Any]) -> bytes:
-    """The content of a file; of ``otherwise`` if the document is nested more deeply than can be written."""
-    try:
-        return json.dumps(document, indent=1).encode()
-    except RecursionError:  # json reads deeper than it writes; no such thing was written by us
-        return json.dumps(otherwise, indent=1).encode()
+    """The content of a file; of ``otherwise`` if the document is so deep or large that it must be damage."""
+    with suppress(RecursionError):  # json can read some things that it cannot write
+        content = json.dumps(document, indent=1).encode()
+        if len(content) <= LARGEST_FILE:
+            return content
+    return json.dumps(otherwise, indent=1).encode()
 
 
 def _make_folder(folder: Path) -> None:

@@ -216,7 +216,12 @@ class CartoPKCE:
         try:
             return self._code_from_browser()
         except _NoBrowserError as error:
-            return self._code_by_hand(str(error))
+            told = str(error)
+        try:
+            return self._code_by_hand(told)
+        except LoginRequired as error:
+            error.message = f"{told} {error.message}"
+            raise
 
     def _code_from_browser(self) -> str:
         """The code that the browser brings back. Raises :class:`_NoBrowserError` when it cannot."""
@@ -268,9 +273,13 @@ class CartoPKCE:
 
         response = authorization_response(query, state=self._state or "", issuer=self._services.auth_url)
         if response is None:
-            return None, Page(400, "Not this login", "This is not the answer to the login that is waiting here.")
+            return None, Page(
+                400, "Not this login", "This answers no login that is waiting here. Use the link that Python shows."
+            )
         if response.code is None:
-            return response, Page(200, "Not logged in", "The login was refused. Your Python program tells you why.")
+            return response, Page(
+                200, "Not logged in", "No login came of this. Python tells you why; you can close this tab."
+            )
         return response, Page(
             200,
             "Back to Python",
@@ -407,7 +416,8 @@ class CartoPKCE:
             except Unauthorized as error:
                 if error.error != "invalid_grant" or self.redirect_uri == REDIRECT_URI:
                     raise
-                code = self._code_by_hand(error.message)
+                told = error.message
+            code = self._code_by_hand(told)
         return self._exchange(code)
 
     def _exchange(self, code: str) -> dict[str, Any]:

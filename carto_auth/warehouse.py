@@ -67,11 +67,21 @@ def api_headers(access_token: str) -> dict[str, str]:
     return {"Content-Type": "application/json", "Authorization": f"Bearer {access_token}"}
 
 
+_NOT_ALLOWED = (
+    "The account may not use a CARTO Data Warehouse, or has none: see Connections in the CARTO Workspace, or ask the "
+    "administrator of your CARTO organization. A self-hosted CARTO may have none."
+)
+
+_NOT_THERE = (
+    "There is no CARTO Data Warehouse behind this API base URL: check it on the Developers page of your CARTO "
+    "Workspace. A self-hosted CARTO may have none."
+)
+
+
 def _unavailable(error: CredentialsError) -> WarehouseUnavailable:
     return WarehouseUnavailable(
         error.message,
-        remedy="The account has no CARTO Data Warehouse, or may not use it: see Connections in the CARTO Workspace. "
-        "A self-hosted CARTO has none.",
+        remedy=_NOT_ALLOWED if error.status == 403 else _NOT_THERE,
         status=error.status,
         error=error.error,
         error_description=error.error_description,
@@ -87,8 +97,13 @@ def _parsed(answer: dict[str, Any]) -> WarehouseToken:
             status=200,
         )
     project_id, token = answer["projectId"], answer["token"]
-    if not isinstance(project_id, str) or not is_usable_token(token):
-        raise InvalidAnswer("CARTO's answer about the data warehouse makes no sense.", status=200)
+    # The project's id becomes part of addresses.
+    if not is_usable_token(project_id) or "/" in project_id or not is_usable_token(token):
+        raise InvalidAnswer(
+            "CARTO's answer about the data warehouse makes no sense.",
+            remedy="Try again; if it stays so, ask CARTO's support.",
+            status=200,
+        )
     return WarehouseToken(project_id, token, time.time() + WAREHOUSE_TOKEN_SECONDS)
 
 
@@ -101,8 +116,8 @@ def require_bigquery() -> None:
     try:
         import google.auth.credentials
         import google.cloud.bigquery  # noqa: F401 - whether it can be imported is the question
-    except ImportError as error:
-        reason = str(error)
+    except Exception as error:  # a broken one raises whatever it stumbles over, such as protobuf's TypeError
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
     else:
         return
     raise MissingDependency(

@@ -8,13 +8,14 @@ from filelock import FileLock
 #: What the package looks at, to know its settings and where it runs.
 LOOKED_AT = ("CARTO_", "XDG_", "DATABRICKS_", "BROWSER", "DISPLAY", "WAYLAND_", "SSH_", "CI", "CODESPACES")
 LOOKED_AT += ("REMOTE_CONTAINERS", "JUPYTERHUB_", "KAGGLE_", "SAGEMAKER_", "SM_", "VSCODE_", "WSL_")
+LOOKED_AT += ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_", "NETRC")
 
 
 @pytest.fixture(autouse=True)
 def own_home_and_environment(monkeypatch, tmp_path_factory):
     """A home of its own for each test, and nothing in the environment that the package looks at."""
     for variable in list(os.environ):
-        if variable.startswith(LOOKED_AT):
+        if variable.startswith(LOOKED_AT) or variable.lower().endswith("_proxy"):
             monkeypatch.delenv(variable)
     home = str(tmp_path_factory.mktemp("home"))
     for variable in ("HOME", "USERPROFILE"):

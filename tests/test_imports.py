@@ -15,12 +15,12 @@ PACKAGE = Path(carto_auth.__file__).parent
 
 #: From the bottom to the top. A module may import from lower floors, and from its own unless it says otherwise.
 FLOORS = [
-    {"errors", "_log", "_typing"},
+    {"errors", "_log", "_typing", "_whole_imports"},
     {"_token"},
     {"_services", "_surroundings", "_loopback"},
-    {"_http"},
+    {"_http", "_request_auth"},
     {"pkce", "m2m", "cache", "discovery", "warehouse", "credentials", "_bigquery"},
-    {"auth", "_status"},
+    {"auth", "_status", "restricted"},
     {"__init__"},
     {"utils", "cli", "__main__", "sandbox"},
 ]

@@ -83,6 +83,29 @@ def translate(sql: str, *, project: str, dataset: tuple[str, str] | None, parame
     return Statement(duckdb_sql, kind, values, written)
 
 
+def tables_read(sql: str, *, project: str) -> set[str]:
+    """The tables, by their full names, that a query reads.
+
+    Args:
+        sql: in BigQuery's dialect.
+        project: to which names without a project belong.
+
+    Raises:
+        QueryError: it is no query, or reads from something else than tables.
+    """
+    tree = _parse(sql)
+    if _kind(tree) != "SELECT":
+        raise QueryError("Only queries can be run with this token.", status=403, reason="accessDenied")
+    _qualify(tree, project, None)
+    names = set()
+    for table in tree.find_all(exp.Table):
+        if not isinstance(table.this, exp.Identifier):
+            raise QueryError("Only tables can be read with this token.", status=403, reason="accessDenied")
+        if table.db:  # else it is a query's own name for a part of it
+            names.add(f"{table.catalog}.{table.db}.{table.name}")
+    return names
+
+
 def _parse(sql: str) -> Tree:
     try:
         statements = [tree for tree in sqlglot.parse(sql, read="bigquery") if tree is not None]

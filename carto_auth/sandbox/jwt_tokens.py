@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from carto_auth.sandbox.state import State
 
-_CLAIM_PREFIX = "http://app.carto.com/"
+CLAIM_PREFIX = "http://app.carto.com/"
 
 #: Who owns the sandbox's M2M applications: a CARTO application acts as its owner.
 _OWNER = Login("owner@example.com")
@@ -44,8 +44,8 @@ class TokenMint:
             "exp": now + int(self._state.switches.token_lifetime),
             "azp": client_id,
             "jti": secrets.token_urlsafe(12),
-            f"{_CLAIM_PREFIX}account_id": person.account_id,
-            f"{_CLAIM_PREFIX}email": person.email,
+            f"{CLAIM_PREFIX}account_id": person.account_id,
+            f"{CLAIM_PREFIX}email": person.email,
         }
         if login is None:
             claims["gty"] = "client-credentials"

@@ -14,7 +14,7 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from carto_auth._services import CLIENT_ID, Services
-from carto_auth.sandbox import accounts, authorization, bigquery, pages, warehouse
+from carto_auth.sandbox import accounts, authorization, bigquery, pages, sql_api, tokens, warehouse
 from carto_auth.sandbox.engine import Engine
 from carto_auth.sandbox.jwt_tokens import TokenMint
 from carto_auth.sandbox.state import Request, State, Switches
@@ -49,6 +49,8 @@ class CartoSandbox(Switches):
         has_tenant: whether the account belongs to a CARTO organization (True). Joining at ``/sso/acme`` sets it.
         has_warehouse: whether the account has a CARTO Data Warehouse (True).
         token_delay: seconds that the token endpoint waits before it answers (0.0).
+        token_quota: how many API access tokens an account may have; ``None`` for any number.
+        may_make_tokens: whether accounts may use the Tokens API (True).
         clock: what time it is, in POSIX seconds; all expiries go by it (``time.time``).
     """
 
@@ -253,14 +255,15 @@ def _create_app(state: State, engine: Engine) -> Flask:
 
     @app.after_request
     def record(response: Response) -> Response:
-        state.record(Request(request.method, request.path, response.status_code))
+        state.record(Request(request.method, tokens.path_without_token(request.path), response.status_code))
         return response
 
     @app.errorhandler(404)
     @app.errorhandler(405)
     def not_here(error: Exception) -> Response:
         status = getattr(error, "code", 404)
-        response = jsonify(error=f"The sandbox has nothing at {request.method} {request.path}", status=status)
+        path = tokens.path_without_token(request.path)
+        response = jsonify(error=f"The sandbox has nothing at {request.method} {path}", status=status)
         response.status_code = status
         return response
 
@@ -268,6 +271,8 @@ def _create_app(state: State, engine: Engine) -> Flask:
     app.register_blueprint(authorization.create_blueprint(server))
     app.register_blueprint(accounts.create_blueprint(state, mint))
     app.register_blueprint(warehouse.create_blueprint(state, mint))
+    app.register_blueprint(tokens.create_blueprint(state, mint))
+    app.register_blueprint(sql_api.create_blueprint(state, mint, engine))
     app.register_blueprint(bigquery.create_blueprint(state, engine))
     return app
 

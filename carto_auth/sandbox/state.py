@@ -35,6 +35,8 @@ class Switches:
     has_tenant: bool = True
     has_warehouse: bool = True
     token_delay: float = 0.0
+    token_quota: int | None = None
+    may_make_tokens: bool = True
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
@@ -140,6 +142,18 @@ class RefreshToken:
 
 
 @dataclass
+class ApiToken:
+    """An API access token, made by the Tokens API: it reads its grants, through its APIs, from its sites."""
+
+    token: str
+    account_id: str
+    grants: list[tuple[str, str]]
+    allowed_apis: list[str]
+    referers: list[str]
+    expires_at: float | None
+
+
+@dataclass
 class PendingLogin:
     """A login between ``/authorize`` and its redirect, bound to the browser that began it."""
 
@@ -174,6 +188,7 @@ class State:
         self._refresh_tokens: dict[str, RefreshToken] = {}
         self._access_tokens: set[str] = set()
         self._warehouse_tokens: dict[str, float] = {}
+        self._api_tokens: dict[str, ApiToken] = {}
         self._pending: dict[str, PendingLogin] = {}
         self._requests: list[Request] = []
 
@@ -297,6 +312,33 @@ class State:
         """No warehouse token that was issued so far is accepted from now on."""
         with self._lock:
             self._warehouse_tokens.clear()
+
+    def save_api_token(self, token: ApiToken) -> bool:
+        """Remember an API access token; false if its account has as many as it may."""
+        with self._lock:
+            quota = self.switches.token_quota
+            if quota is not None and len(self._of_account(token.account_id)) >= quota:
+                return False
+            self._api_tokens[token.token] = token
+            return True
+
+    def api_token(self, token: str) -> ApiToken | None:
+        """The API access token, if it is in its lifetime and was not deleted."""
+        found = self._api_tokens.get(token)
+        return found if found and (found.expires_at is None or found.expires_at > self.now()) else None
+
+    def api_tokens(self, account_id: str) -> list[ApiToken]:
+        """All API access tokens of an account, the oldest first."""
+        with self._lock:
+            return self._of_account(account_id)
+
+    def delete_api_token(self, token: str) -> None:
+        """Do not accept an API access token any more."""
+        with self._lock:
+            self._api_tokens.pop(token, None)
+
+    def _of_account(self, account_id: str) -> list[ApiToken]:
+        return [t for t in self._api_tokens.values() if t.account_id == account_id]
 
     # -- what happened
 

@@ -1,0 +1,221 @@
+"""A ``CartoAuth`` as the ``auth=`` of ``requests`` and of ``httpx``; neither is imported here.
+
+``requests`` calls the object with each request, and a hook then sees the answer. ``httpx`` takes a callable
+too, but would never show it a 401; it does that for its own ``httpx.Auth``, asked with ``isinstance``. To be
+one without importing ``httpx``, :class:`RequestAuth` names a class that is both whenever ``httpx`` is there.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from carto_auth._services import require_secure
+from carto_auth._typing import TYPE_CHECKING, Any, TypeVar
+from carto_auth.errors import CredentialsError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator
+
+_Request = TypeVar("_Request")
+_Answer = TypeVar("_Answer")
+
+_PORTS = {"https": 443, "http": 80}
+
+
+class RequestAuth:
+    """What makes a ``CartoAuth`` an ``auth=``.
+
+    The bearer header (RFC 6750 section 2.1) goes to the API's own origin only: scheme, host and port of the
+    API base URL. On a 401 the token is renewed once, unless somebody else has done so meanwhile, and the
+    request is repeated once. A body that can be read only once is not repeated: its 401 is the answer.
+    """
+
+    if TYPE_CHECKING:
+
+        def get_api_base_url(self) -> str: ...
+        def get_access_token(self) -> str: ...
+        def _is_fresh(self) -> bool: ...
+        def _token_instead_of(self, refused: str) -> str | None: ...
+        def __getstate__(self) -> dict[str, Any]: ...
+
+    # ---- requests ------------------------------------------------------------------------------
+
+    def __call__(self, request: _Request) -> _Request:
+        """Authorize ``request`` if it is for CARTO's API. ``requests`` calls this, for each request once.
+
+        Raises:
+            CredentialsError: there is no token, or no API base URL.
+        """
+        token = self._authorize(request)
+        register_hook = getattr(request, "register_hook", None)
+        if token is not None and register_hook is not None:
+            register_hook("response", _Repeat(self, token))
+        return request
+
+    # ---- httpx ---------------------------------------------------------------------------------
+
+    #: As ``httpx.Auth`` has them: the flows need to see no body.
+    requires_request_body = False
+    requires_response_body = False
+
+    def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
+        """The requests that ``httpx.Client`` sends for ``request``: itself, and its repetition after a 401."""
+        token = self._authorize(request)
+        response = yield request
+        if token is not None and self._is_refused(response, token):
+            another = self._token_instead_of(token)
+            if another is not None and _can_be_repeated(response.request):
+                yield _with_token(response.request, another)
+
+    async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
+        """As :meth:`sync_auth_flow`, for ``httpx.AsyncClient``: its event loop goes on during a renewal."""
+        if self._is_for_the_api(request) and not self._is_fresh():
+            await _in_thread(self.get_access_token)
+        token = self._authorize(request)
+        response = yield request
+        if token is not None and self._is_refused(response, token):
+            another = await _in_thread(self._token_instead_of, token)
+            if another is not None and _can_be_repeated(response.request):
+                yield _with_token(response.request, another)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """This object's type, which is an ``httpx.Auth`` too if there is an ``httpx`` to ask for it."""
+        return _as_httpx_auth(type(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # pickle's own way compares __class__ with the type.
+        return _blank, (type(self),), self.__getstate__()
+
+    # ---- both ----------------------------------------------------------------------------------
+
+    def _authorize(self, request: Any) -> str | None:
+        """Give ``request`` the bearer header if it is for the API: the token that it has now."""
+        if not self._is_for_the_api(request):
+            return None
+        token = self.get_access_token()
+        _with_token(request, token)
+        return token
+
+    def _is_for_the_api(self, request: Any) -> bool:
+        base_url = self.get_api_base_url()
+        if not base_url:
+            raise CredentialsError(
+                "It cannot be told which requests may carry the access token without an API base URL.",
+                remedy="Pass api_base_url=, or use CartoAuth.from_oauth() or from_m2m().",
+            )
+        origin = _origin(base_url)
+        if origin is None or _origin(str(request.url)) != origin:
+            return False
+        require_secure(base_url, "api_base_url")
+        return True
+
+    def _is_refused(self, response: Any, token: str) -> bool:
+        """Whether the API did not accept ``token``, of all that an answer's request may have carried.
+
+        After a redirect to elsewhere it carries no token of ours any more, and must get none: whoever sent
+        it along, even back to the API, is not the caller.
+        """
+        request = response.request
+        return (
+            response.status_code == 401
+            and request.headers.get("Authorization") == _bearer(token)
+            and self._is_for_the_api(request)
+        )
+
+
+class _Repeat:
+    """The hook by which ``requests`` shows an answer: repeats a request whose token was refused."""
+
+    def __init__(self, carto_auth: RequestAuth | None, token: str) -> None:
+        self._carto_auth = carto_auth
+        self._token = token
+
+    def __call__(self, response: Any, **options: Any) -> Any:
+        """The answer to use; ``options`` are those that the request was sent with."""
+        if self._carto_auth is None or not self._carto_auth._is_refused(response, self._token):
+            return response
+        another = self._carto_auth._token_instead_of(self._token)
+        if another is None or not _can_be_repeated(response.request):
+            return response
+        _ = response.content  # read, so that its connection can be used again
+        response.close()
+        again = _with_token(response.request.copy(), another)
+        answer = response.connection.send(again, **options)
+        answer.history.append(response)
+        answer.request = again
+        return answer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A response that is pickled, as caches do, takes its hooks along, and must not take credentials.
+        return _Repeat, (None, "")
+
+
+def _bearer(token: str) -> str:
+    return f"Bearer {token}"
+
+
+def _with_token(request: Any, token: str) -> Any:
+    request.headers["Authorization"] = _bearer(token)
+    return request
+
+
+def _can_be_repeated(request: Any) -> bool:
+    """Whether the body is in memory, and not a stream that has been read."""
+    if hasattr(request, "register_hook"):
+        return request.body is None or isinstance(request.body, (str, bytes))
+    in_memory = getattr(sys.modules.get("httpx"), "ByteStream", None)
+    return isinstance(in_memory, type) and isinstance(request.stream, in_memory)
+
+
+def _origin(url: str) -> tuple[str, str, int | None] | None:
+    """Scheme, host and port (RFC 6454 section 4); ``None`` for what is no plain address."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    if not parts.hostname or "\\" in url:
+        return None
+    return parts.scheme, parts.hostname, port
+
+
+async def _in_thread(function: Callable[..., _Answer], *arguments: Any) -> _Answer:
+    """Call ``function``, which may wait, while the event loop goes on. A cancellation does not wait for it."""
+    try:
+        # httpx itself depends on it, and it knows whether this is asyncio or trio.
+        from anyio import to_thread
+    except ImportError:
+        import asyncio
+
+        return await asyncio.to_thread(function, *arguments)
+    return await to_thread.run_sync(function, *arguments, abandon_on_cancel=True)
+
+
+# ---- being an httpx.Auth -------------------------------------------------------------------------
+
+_httpx_types: dict[tuple[type, type], type] = {}
+
+
+def _as_httpx_auth(own: type) -> type:
+    base = getattr(sys.modules.get("httpx"), "Auth", None)  # not there yet while httpx is being imported
+    if not isinstance(base, type) or issubclass(own, base):
+        return own
+    known = _httpx_types.get((own, base))
+    if known is None:
+        namespace = {
+            "__module__": own.__module__,
+            "__qualname__": own.__qualname__,
+            "__doc__": own.__doc__,
+            # It is there to be asked for. Who calls it, as type(self)'s other name, gets the real thing.
+            "__new__": lambda cls, *arguments, **options: own(*arguments, **options),
+        }
+        known = _httpx_types[own, base] = type(own.__name__, (own, base), namespace)
+    return known
+
+
+def _blank(own: type[_Answer]) -> _Answer:
+    """An object without its state, which pickle gives it then."""
+    return own.__new__(own)

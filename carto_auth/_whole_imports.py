@@ -1,0 +1,38 @@
+"""Imports that no fork tears apart.
+
+What a renewal needs is imported when it is needed, by whichever thread comes first. A process that another
+thread forks meanwhile would find that import begun and nobody there to end it, and would wait for ever.
+"""
+
+from __future__ import annotations
+
+import os
+
+# threading.RLock, without the import of threading, for which a start with a good token has no use.
+from _thread import RLock
+
+_importing = RLock()
+_forks_wait = False
+
+
+def import_whole(*modules: str) -> None:
+    """Import modules; a fork waits until that is done."""
+    import logging  # noqa: F401 - see below
+
+    _let_forks_wait()
+    with _importing:
+        for module in modules:
+            __import__(module)
+
+
+def _let_forks_wait() -> None:
+    """Let each fork of this process wait for the imports, from now on.
+
+    A fork takes logging's lock too, and the imports want it: that one must have been registered before, to
+    be taken after ours. Two threads may both register, since a thread can take the lock twice.
+    """
+    global _forks_wait
+    if not _forks_wait and hasattr(os, "register_at_fork"):
+        release = _importing.release
+        os.register_at_fork(before=_importing.acquire, after_in_parent=release, after_in_child=release)
+        _forks_wait = True

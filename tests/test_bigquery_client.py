@@ -1,0 +1,360 @@
+"""The warehouse's BigQuery client: Google's own, on the sandbox, longer than any of its tokens lasts."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+
+import pytest
+
+from carto_auth import CartoAuth, CredentialsError
+from carto_auth.errors import MissingDependency, RateLimited, ServiceUnavailable, Unauthorized, WarehouseUnavailable
+
+pytest.importorskip("google.cloud.bigquery")
+
+import google.auth._helpers
+import google.auth.exceptions
+import google.auth.transport.requests
+from google.cloud import bigquery
+
+from carto_auth._bigquery import WarehouseCredentials
+
+WAREHOUSE = "/v3/connections/carto-dw/token"
+
+
+class Clock:
+    """The time in this process, for the sandbox, for us and for google-auth; moved by hand."""
+
+    def __init__(self, monkeypatch, sandbox):
+        self.real, self.ahead = time.time, 0.0
+        monkeypatch.setattr(time, "time", self)
+        monkeypatch.setattr(google.auth._helpers, "utcnow", self.naive)
+        sandbox.clock = self
+
+    def __call__(self):
+        return self.real() + self.ahead
+
+    def naive(self):
+        return datetime.fromtimestamp(self(), timezone.utc).replace(tzinfo=None)
+
+
+@pytest.fixture
+def clock(monkeypatch, carto_sandbox):
+    return Clock(monkeypatch, carto_sandbox)
+
+
+@pytest.fixture
+def carto(carto_sandbox):
+    return CartoAuth.from_m2m()
+
+
+@pytest.fixture
+def client(carto):
+    with carto.get_carto_dw_client() as running:
+        yield running
+
+
+def answer(client, sql="SELECT 1"):
+    [row] = client.query(sql).result()
+    return row[0]
+
+
+# ---- longer than its tokens ----------------------------------------------------------------------
+
+
+def test_queries_go_on_over_expired_and_revoked_tokens(carto_sandbox, clock, client):
+    """Four threads query without a pause, while tokens come to all the ends there are."""
+    carto_sandbox.warehouse_token_lifetime = 600  # less than we count on: BigQuery's 401 is what tells
+    done, ends = threading.Condition(), []
+    counts = [0] * 4
+    errors = []
+
+    def loop(number):
+        try:
+            while len(ends) < 4 or min(counts) < ends[-1] + 3:
+                assert answer(client, f"SELECT {number}") == number
+                with done:
+                    counts[number] += 1
+                    done.notify_all()
+        except Exception as error:
+            errors.append(error)
+            with done:
+                done.notify_all()
+
+    def after_some_queries(end):
+        with done:
+            start = list(counts)
+            assert done.wait_for(lambda: errors or all(n >= s + 3 for n, s in zip(counts, start, strict=True)), 60)
+            end()
+            ends.append(max(counts))
+
+    def every_token_is_revoked():
+        carto_sandbox.revoke_access_tokens()
+        carto_sandbox.revoke_warehouse_tokens()
+
+    threads = [threading.Thread(target=loop, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    after_some_queries(carto_sandbox.revoke_warehouse_tokens)
+    after_some_queries(lambda: setattr(clock, "ahead", clock.ahead + 601))
+    after_some_queries(lambda: setattr(clock, "ahead", clock.ahead + 2 * 24 * 3600))
+    after_some_queries(every_token_is_revoked)
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
+    assert min(counts) >= 12
+    # The first, and one for each end: however many threads, and however many 401s they saw.
+    assert carto_sandbox.count(WAREHOUSE) - refused(carto_sandbox, WAREHOUSE) == 5
+
+
+def refused(sandbox, path):
+    return sum(r.path == path and r.status == 401 for r in sandbox.requests)
+
+
+def test_a_token_is_renewed_ahead_of_the_end_that_we_count_on(carto_sandbox, clock, client):
+    for minutes, requests in ((0, 1), (20, 1), (27, 2), (27 + 20, 2), (27 + 27, 3)):
+        clock.ahead = minutes * 60
+        assert answer(client) == 1
+        assert carto_sandbox.count(WAREHOUSE) == requests, minutes
+    assert all(r.status == 200 for r in carto_sandbox.requests)
+
+
+def test_threads_share_a_renewal_after_a_401(carto_sandbox, client):
+    barrier = threading.Barrier(8)
+
+    def work(_):
+        answer(client)  # so that each thread has sent the first token
+        if barrier.wait(30) == 0:
+            carto_sandbox.revoke_warehouse_tokens()
+        barrier.wait(30)
+        return answer(client)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(8))) == [1] * 8
+    assert carto_sandbox.count(WAREHOUSE) == 2
+
+
+def test_a_thread_whose_token_was_replaced_does_not_replace_the_new_one(carto_sandbox, carto):
+    credentials = WarehouseCredentials(carto, carto.get_carto_dw_credentials()[1])
+    credentials.before_request(None, "GET", "https://example.com", {})
+    with ThreadPoolExecutor(1) as other:
+        other.submit(credentials.before_request, None, "GET", "https://example.com", {}).result()
+        other.submit(credentials.refresh, None).result()
+    renewed = credentials.token
+    credentials.refresh(None)  # this thread's 401 was for the token before
+    assert (credentials.token, carto_sandbox.count(WAREHOUSE)) == (renewed, 2)
+    credentials.before_request(None, "GET", "https://example.com", {})
+    credentials.refresh(None)  # and this one for the new one
+    assert (credentials.token != renewed, carto_sandbox.count(WAREHOUSE)) == (True, 3)
+
+
+def test_two_clients_share_a_warehouse_token(carto_sandbox, carto):
+    with carto.get_carto_dw_client() as first, carto.get_carto_dw_client() as second:
+        assert (answer(first), answer(second)) == (1, 1)
+        assert carto_sandbox.count(WAREHOUSE) == 1
+        carto_sandbox.revoke_warehouse_tokens()
+        assert (answer(first), answer(second)) == (1, 1)
+    assert carto_sandbox.count(WAREHOUSE) == 2
+    assert carto.get_carto_dw_credentials() == carto.get_carto_dw_credentials()
+    assert carto_sandbox.count(WAREHOUSE) == 2
+
+
+def test_a_good_token_is_used_on_while_carto_is_out_of_order(carto_sandbox, clock, client):
+    answer(client)
+    carto_sandbox.outage = {WAREHOUSE: 404}  # a status that is not tried again
+    clock.ahead = 31 * 60
+    assert (answer(client), answer(client)) == (1, 1)
+    tries = carto_sandbox.count(WAREHOUSE)
+    assert tries == 2  # the next one waits
+    clock.ahead += 61
+    assert answer(client) == 1
+    assert carto_sandbox.count(WAREHOUSE) == tries + 1
+    clock.ahead = 3601  # now BigQuery refuses it
+    with pytest.raises(google.auth.exceptions.RefreshError) as failed:
+        answer(client)
+    assert isinstance(failed.value, CredentialsError)
+    assert failed.value.status == 404
+    carto_sandbox.outage = None
+    assert answer(client) == 1
+
+
+def test_the_expiry_is_naive_utc_and_far_enough_for_google(carto, clock):
+    credentials = WarehouseCredentials(carto, carto.get_carto_dw_credentials()[1])
+    left = (credentials.expiry - clock.naive()).total_seconds()
+    assert credentials.expiry.tzinfo is None
+    assert 29 * 60 < left <= 30 * 60
+    assert credentials.valid
+    clock.ahead = 30 * 60 - 224
+    assert not credentials.valid
+    credentials.refresh(None)
+    assert credentials.valid  # google-auth refuses an expiry nearer than 225 s
+
+
+# ---- pickling ------------------------------------------------------------------------------------
+
+IN_ANOTHER_PROCESS = """
+import pickle, sys
+from google.cloud import bigquery
+credentials = pickle.load(sys.stdin.buffer)
+client = bigquery.Client("carto-dw-ac-sandbox", credentials, client_options={"api_endpoint": sys.argv[1]})
+for row in client.query("SELECT 7").result():
+    print(row[0])
+"""
+
+
+def test_pickled_credentials_renew_themselves_in_another_process(carto_sandbox, carto):
+    credentials = WarehouseCredentials(carto, carto.get_carto_dw_credentials()[1])
+    credentials.before_request(None, "GET", "https://example.com", {})
+    pickled = pickle.dumps(credentials)
+    carto_sandbox.revoke_access_tokens()
+    carto_sandbox.revoke_warehouse_tokens()
+    command = [sys.executable, "-W", "ignore", "-c", IN_ANOTHER_PROCESS, carto_sandbox.url]
+    done = subprocess.run(command, input=pickled, capture_output=True, timeout=60)
+    assert (done.stdout.strip(), done.stderr) == (b"7", b"")
+    assert [r.status for r in carto_sandbox.requests if r.path == WAREHOUSE] == [200, 401, 200]
+
+
+def test_a_client_cannot_be_pickled_and_google_says_what_to_do(client):
+    with pytest.raises(pickle.PicklingError, match="Clients have non-trivial state"):
+        pickle.dumps(client)
+
+
+def test_pickled_credentials_of_a_person_take_no_means_to_log_in_along(carto_sandbox):
+    carto = CartoAuth("oauth", carto_sandbox.api_base_url, CartoAuth.from_m2m().get_access_token(), time.time() + 3600)
+    carto._refresh_token = "a refresh token"
+    credentials = WarehouseCredentials(carto, carto.get_carto_dw_credentials()[1])
+    pickled = pickle.dumps(credentials)
+    assert b"a refresh token" not in pickled
+    copied = pickle.loads(pickled)
+    assert copied.token == credentials.token
+    copied.before_request(None, "GET", "https://example.com", {})
+    copied.refresh(None)
+    assert copied.token != credentials.token
+
+
+# ---- the client ----------------------------------------------------------------------------------
+
+
+def test_it_is_googles_own_client_with_the_options_passed_on(carto_sandbox, carto):
+    config = bigquery.QueryJobConfig(labels={"job": "nightly"})
+    with carto.get_carto_dw_client(location="EU", default_query_job_config=config) as client:
+        assert (type(client), client.project, client.location) == (bigquery.Client, "carto-dw-ac-sandbox", "EU")
+        assert client.default_query_job_config.labels == {"job": "nightly"}
+    for name in ("project", "credentials"):
+        with pytest.raises(TypeError, match=f"takes no {name}"):
+            carto.get_carto_dw_client(**{name: None})
+
+
+def test_a_parameterised_query(client):
+    parameters = [bigquery.ScalarQueryParameter("country", "STRING", "Spain")]
+    sql = "SELECT COUNT(*) FROM `carto-demo-data.demo_tables.world_cities` WHERE country = @country"
+    [row] = client.query(sql, job_config=bigquery.QueryJobConfig(query_parameters=parameters)).result()
+    assert row[0] == 2
+
+
+def test_renewals_go_through_the_method_that_programs_may_replace(carto_sandbox, monkeypatch):
+    original, calls = CartoAuth.get_carto_dw_credentials, []
+
+    def replaced(self):
+        calls.append(1)
+        return original(self)
+
+    monkeypatch.setattr(CartoAuth, "get_carto_dw_credentials", replaced)
+    with CartoAuth.from_m2m().get_carto_dw_client() as client:
+        assert (answer(client), len(calls)) == (1, 1)
+        carto_sandbox.revoke_warehouse_tokens()
+        assert (answer(client), len(calls)) == (1, 2)
+
+
+# ---- the extra -----------------------------------------------------------------------------------
+
+
+class Broken:
+    """Finds a module that cannot be imported."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "google.cloud.bigquery":
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModuleNotFoundError("No module named 'google.cloud.bigquery'"),
+        ImportError("cannot import name 'x'"),
+        TypeError("Descriptors cannot be created directly.\nIf this call came from a _pb2.py file"),
+        AttributeError("module 'google' has no attribute 'y'"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_missing_or_broken_extra_is_told_before_any_request(error, carto_sandbox, carto, monkeypatch):
+    monkeypatch.delitem(sys.modules, "google.cloud.bigquery")
+    monkeypatch.setattr(sys, "meta_path", [Broken(error), *sys.meta_path])
+    before = len(carto_sandbox.requests)
+    with pytest.raises(ImportError) as failed:
+        carto.get_carto_dw_client()
+    assert isinstance(failed.value, MissingDependency)
+    assert isinstance(failed.value, CredentialsError)
+    assert str(failed.value).endswith("Run: pip install 'carto-auth[carto-dw]'")
+    assert str(error).splitlines()[0] in str(failed.value)
+    assert len(carto_sandbox.requests) == before
+
+
+def test_without_google_at_all(carto_sandbox):
+    program = (
+        "import sys\nfor name in ('google', 'google.auth', 'google.cloud'): sys.modules[name] = None\n"
+        "from carto_auth import CartoAuth\nauth = CartoAuth.from_m2m()\n"
+        "try: auth.get_carto_dw_client()\nexcept ImportError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip().endswith("Run: pip install 'carto-auth[carto-dw]'"), done.stderr
+    assert carto_sandbox.count(WAREHOUSE) == 0
+
+
+# ---- what can go wrong ---------------------------------------------------------------------------
+
+PROBLEMS = {
+    401: (Unauthorized, "refused although it is new"),
+    403: (WarehouseUnavailable, "may not use a CARTO Data Warehouse"),
+    404: (WarehouseUnavailable, "no CARTO Data Warehouse behind this API base URL"),
+    429: (RateLimited, "Try again in 7 s"),
+    503: (ServiceUnavailable, "has a problem"),
+}
+
+
+@pytest.mark.parametrize("status", PROBLEMS)
+def test_each_problem_has_its_own_message_with_the_servers_words(status, carto, requests_mock):
+    base = carto.get_api_base_url()
+    token = {"access_token": "another", "expires_in": 3600, "token_type": "Bearer"}
+    requests_mock.post(f"{base}/oauth/token", json=token)
+    told = {"error": "the server's own words", "status": status}
+    requests_mock.get(f"{base}{WAREHOUSE}", status_code=status, json=told, headers={"Retry-After": "7"})
+    kind, words = PROBLEMS[status]
+    with pytest.raises(kind) as failed:
+        carto.get_carto_dw_client()
+    assert failed.value.status == status
+    assert words in str(failed.value)
+    assert f"answered {status} (the server's own words)" in str(failed.value)
+
+
+def test_the_messages_are_all_different():
+    assert len({words for _, words in PROBLEMS.values()}) == len(PROBLEMS)
+
+
+def test_a_401_renews_the_carto_token_once_and_repeats_once(carto_sandbox, carto):
+    carto_sandbox.revoke_access_tokens()
+    assert carto.get_carto_dw_credentials()[0] == "carto-dw-ac-sandbox"
+    assert (carto_sandbox.count("/oauth/token"), carto_sandbox.count(WAREHOUSE)) == (2, 2)
+    carto._warehouse = None
+    carto_sandbox.outage = {WAREHOUSE: 401}
+    with pytest.raises(Unauthorized, match="refused although it is new"):
+        carto.get_carto_dw_credentials()
+    assert (carto_sandbox.count("/oauth/token"), carto_sandbox.count(WAREHOUSE)) == (3, 4)

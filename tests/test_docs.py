@@ -1,0 +1,61 @@
+"""The documents hold: their links lead somewhere, and the README's programs run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from carto_auth.sandbox import CartoSandbox
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+README = (ROOT / "README.md").read_text()
+WALKER = f"{shlex.quote(sys.executable)} -m carto_auth.sandbox.walker %s"
+
+
+def programs(text):
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(programs(README))))
+def test_readme_programs_run(number, tmp_path, callback_port):
+    program = programs(README)[number]
+    assert len(program.strip().splitlines()) <= 8
+    with CartoSandbox() as sandbox:
+        sandbox.credentials_file(tmp_path)
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", program],
+            env={**os.environ, **sandbox.environment(), "BROWSER": WALKER},
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 0, done.stderr
+    assert len(sandbox.requests) > 0
+
+
+def test_readme_is_short_and_installs_ours():
+    assert len(README.splitlines()) <= 100
+    assert "pip install carto-auth" not in README
+    assert "carto_auth.__version__" in README
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    links = re.findall(r"\]\(([^)]+)\)", document.read_text())
+    local = [link.partition("#")[0] for link in links if "://" not in link]
+    assert [link for link in local if link and not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_python_in_the_documents_is_python(document):
+    for program in programs(document.read_text()):
+        compile(program, str(document), "exec")

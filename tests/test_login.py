@@ -1,0 +1,500 @@
+"""Whole logins against the sandbox, over real sockets, from the first call to the token."""
+
+import contextlib
+import dataclasses
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import webbrowser
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+import requests
+
+from carto_auth import CartoAuth, cache, pkce
+from carto_auth.errors import (
+    CredentialsError,
+    LoginDenied,
+    LoginFailed,
+    LoginRequired,
+    LoginTimedOut,
+    TenantNotFound,
+    Unauthorized,
+)
+from carto_auth.pkce import CartoPKCE
+from carto_auth.sandbox import walker
+from carto_auth.sandbox.walker import walk_login
+
+#: Seconds that "at once" may take on a machine that is busy with other things.
+AT_ONCE = 5.0
+
+
+class Browser:
+    """Stands in for ``webbrowser.open``: does ``walk`` with the link, and counts."""
+
+    def __init__(self):
+        self.opened = []
+        self.walk = walk_login
+
+    def open(self, url):
+        self.opened.append(url)
+        self.walk(url)
+        return True
+
+
+@pytest.fixture
+def browser(monkeypatch):
+    browser = Browser()
+    monkeypatch.setattr(webbrowser, "open", browser.open)
+    return browser
+
+
+@pytest.fixture
+def no_browser(monkeypatch):
+    monkeypatch.setattr(webbrowser, "open", lambda url: False)
+
+
+@pytest.fixture
+def person(monkeypatch):
+    """Somebody at the prompt: each prompt is given to ``answer``."""
+
+    def sit_down(answer):
+        prompts = []
+        monkeypatch.setattr(CartoPKCE, "_input", lambda self, prompt: prompts.append(prompt) or answer(prompt))
+        return prompts
+
+    return sit_down
+
+
+@pytest.fixture
+def clock(carto_sandbox, monkeypatch):
+    """Moves the time of this process and of the sandbox."""
+    real, ahead = time.time, [0.0]
+    carto_sandbox.clock = lambda: real() + ahead[0]
+    monkeypatch.setattr(time, "time", carto_sandbox.clock)
+
+    def move(seconds):
+        ahead[0] += seconds
+
+    return move
+
+
+def link_in(text):
+    (link,) = (word for word in text.split() if "/authorize?" in word)
+    return link
+
+
+def query(url):
+    return dict(parse_qsl(urlsplit(url).query))
+
+
+def address_after(url, approve=True):
+    """Log in as a person does, and return the address at which the browser ends."""
+    with requests.Session() as session:
+        session.trust_env = False
+        page = session.get(url)
+        while page.url.startswith(url.partition("/authorize")[0]) and (form := walker._Form(page.text)).found:
+            fields = form.fields | {"action": "continue"}
+            if "email" in fields:
+                fields |= {"email": "ana@example.com", "password": "any"}
+            else:
+                fields["action"] = "allow" if approve else "cancel"
+            page = session.post(page.url, data=fields, allow_redirects=False)
+            if page.is_redirect and "transaction=" not in page.headers["Location"]:
+                return page.headers["Location"]
+            if page.is_redirect:
+                page = session.get(requests.compat.urljoin(page.url, page.headers["Location"]))
+    raise AssertionError(f"no end of the login at {page.url}")
+
+
+def assert_port_is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+        probe.listen()
+
+
+# ---- by the browser ------------------------------------------------------------------------------
+
+
+def test_a_login_by_the_browser(carto_sandbox, browser, callback_port, capsys):
+    auth = CartoAuth.from_oauth()
+    assert auth.get_api_base_url() == carto_sandbox.url
+    assert auth.get_carto_dw_credentials()[1].startswith("ya29.")
+    assert link_in(capsys.readouterr().out) == browser.opened[0]
+    assert_port_is_free(callback_port)
+    CartoAuth.from_oauth()
+    assert len(browser.opened) == 1
+
+
+def test_the_answer_counts_although_the_browser_never_ends(carto_sandbox, browser, callback_port):
+    closed = threading.Event()
+
+    def walk_and_stay(url):
+        walk_login(url)
+        closed.wait(60)
+
+    browser.walk = walk_and_stay
+    began = time.monotonic()
+    assert CartoAuth.from_oauth().get_access_token()
+    assert time.monotonic() - began < AT_ONCE
+    closed.set()
+
+
+def test_a_browser_that_never_ends_does_not_move_the_deadline(carto_sandbox, browser, callback_port):
+    closed = threading.Event()
+    browser.walk = lambda url: closed.wait(60)
+    began = time.monotonic()
+    with pytest.raises(LoginTimedOut, match="open_browser=False"):
+        CartoAuth.from_oauth(timeout=0.2)
+    assert time.monotonic() - began < AT_ONCE
+    closed.set()
+    assert_port_is_free(callback_port)
+
+
+def test_a_timeout_leaves_nothing_behind(carto_sandbox, browser, callback_port):
+    browser.walk = lambda url: None
+    with pytest.raises(LoginTimedOut):
+        CartoAuth.from_oauth(timeout=0.1)
+    browser.walk = walk_login
+    assert CartoAuth.from_oauth().get_access_token()
+
+
+def test_cancel_on_the_consent_page(carto_sandbox, browser, callback_port, person):
+    asked = person(lambda prompt: pytest.fail("a denial was followed by a prompt"))
+    browser.walk = lambda url: walk_login(url, approve=False)
+    with pytest.raises(LoginDenied, match=r"did not authorize.*Try again, and allow access") as denied:
+        CartoAuth.from_oauth()
+    assert (denied.value.error, asked) == ("access_denied", [])
+    assert_port_is_free(callback_port)
+
+
+def test_carto_says_no(carto_sandbox, browser, callback_port):
+    carto_sandbox.deny_logins = True
+    with pytest.raises(LoginDenied, match="denies all logins"):
+        CartoAuth.from_oauth()
+
+
+def test_hostile_requests_do_not_end_the_login(carto_sandbox, browser, callback_port):
+    """What any web page, port scan or person's own browser may send before the real callback comes."""
+    statuses = []
+
+    def walk(url):
+        with contextlib.ExitStack() as stack:
+            for _ in range(50):
+                stack.enter_context(socket.create_connection(("127.0.0.1", callback_port)))
+            callback = f"http://localhost:{callback_port}/callback/"
+            state = query(url)["state"]
+            for method, address, headers in [
+                ("GET", f"http://localhost:{callback_port}/favicon.ico", {}),
+                ("GET", callback, {}),
+                ("GET", f"{callback}?code=evil", {}),
+                ("GET", f"{callback}?code=evil&state=evil", {}),
+                ("GET", f"{callback}?code=evil&state={state}&state={state}", {}),
+                ("GET", f"{callback}?code=evil&state={state}", {"Host": "evil.example"}),
+                ("POST", f"{callback}?code=evil&state={state}", {}),
+                ("HEAD", f"{callback}?code=evil&state={state}", {}),
+                ("OPTIONS", f"{callback}?code=evil&state={state}", {"Origin": "https://evil.example"}),
+            ]:
+                with requests.Session() as session:
+                    session.trust_env = False
+                    statuses.append(session.request(method, address, headers=headers, timeout=10).status_code)
+            walk_login(url)
+
+    browser.walk = walk
+    began = time.monotonic()
+    assert CartoAuth.from_oauth().get_access_token()
+    assert time.monotonic() - began < 2 * AT_ONCE
+    assert statuses == [404, 400, 400, 400, 400, 404, 405, 405, 405]
+
+
+def test_an_injected_code_of_another_issuer_is_refused(carto_sandbox, browser, callback_port):
+    def walk(url):
+        requests.get(
+            f"http://localhost:{callback_port}/callback/",
+            params={"code": "evil", "state": query(url)["state"], "iss": "https://evil.example"},
+            timeout=10,
+        )
+
+    browser.walk = walk
+    with pytest.raises(LoginDenied, match="another login service"):
+        CartoAuth.from_oauth()
+    assert carto_sandbox.count("/oauth/token") == 0
+
+
+def test_the_code_of_another_attempt_is_worth_nothing(carto_sandbox, browser, callback_port):
+    """A code that somebody else's login gave cannot be exchanged with this attempt's verifier (RFC 7636)."""
+    theirs = query(address_after(CartoPKCE(open_browser=False).get_authorize_url()))["code"]
+
+    def walk(url):
+        requests.get(
+            f"http://localhost:{callback_port}/callback/",
+            params={"code": theirs, "state": query(url)["state"]},
+            timeout=10,
+        )
+
+    browser.walk = walk
+    with pytest.raises(Unauthorized):
+        CartoAuth.from_oauth()
+
+
+def run_python(text, sandbox, tmp_path, **options):
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    environment |= sandbox.environment() | {"HOME": str(tmp_path), "CARTO_AUTH_HOME": str(tmp_path / "cache")}
+    return subprocess.Popen(
+        [sys.executable, "-c", text],
+        env=environment | options.pop("env", {}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+WALKER = f"{shlex.quote(sys.executable)} -m carto_auth.sandbox.walker %s"
+LOG_IN = "from carto_auth import CartoAuth; print(CartoAuth.from_oauth(timeout=20).get_api_base_url())"
+
+
+def test_a_named_browser_in_a_process_of_its_own(carto_sandbox, tmp_path, callback_port):
+    with run_python(LOG_IN, carto_sandbox, tmp_path, env={"BROWSER": WALKER, "SSH_TTY": "/dev/pts/0"}) as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert out.splitlines()[-1] == carto_sandbox.url
+
+
+def test_without_a_person_a_script_ends_at_once(carto_sandbox, tmp_path, callback_port):
+    with run_python(LOG_IN, carto_sandbox, tmp_path, env={"BROWSER": ""}) as process:
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "LoginRequired: " in err
+    assert "A CARTO login needs a person" in err
+    assert "CartoAuth.from_m2m" in err
+    assert "Access code" not in out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send")
+def test_ctrl_c_ends_the_wait_for_the_browser_at_once(carto_sandbox, tmp_path, callback_port):
+    sleeper = f"{shlex.quote(sys.executable)} -c 'import time; time.sleep(60)' %s"
+    # In the background of a shell, SIGINT is ignored from the start.
+    text = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {LOG_IN}"
+    with run_python(text, carto_sandbox, tmp_path, env={"BROWSER": sleeper}, start_new_session=True) as process:
+        for line in process.stdout:
+            if "/authorize?" in line:
+                break
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=20)
+        took = time.monotonic() - began
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # the "browser", which goes on as browsers do
+        _, err = process.communicate(timeout=20)
+    assert took < AT_ONCE
+    assert "KeyboardInterrupt" in err
+    assert_port_is_free(callback_port)
+
+
+# ---- by hand -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pasted", [walk_login, address_after], ids=["code", "address"])
+def test_a_login_by_hand(carto_sandbox, person, pasted):
+    asked = person(lambda prompt: f" '{pasted(link_in(prompt))}' ")
+    auth = CartoAuth.from_oauth(open_browser=False)
+    assert auth.get_api_base_url() == carto_sandbox.url
+    assert len(asked) == 1
+    assert f"Copy the code from the {carto_sandbox.url} page" in asked[0]
+
+
+def test_a_denial_by_hand(carto_sandbox, person):
+    asked = person(lambda prompt: address_after(link_in(prompt), approve=False))
+    with pytest.raises(LoginDenied, match="did not authorize"):
+        CartoAuth.from_oauth(open_browser=False)
+    assert len(asked) == 1
+
+
+def test_a_code_that_was_used_begins_a_fresh_attempt(carto_sandbox, person):
+    used = []
+
+    def answer(prompt):
+        if not used:
+            used.append(walk_login(CartoPKCE(open_browser=False).get_authorize_url()))
+            return used[0]
+        return walk_login(link_in(prompt))
+
+    asked = person(answer)
+    assert CartoAuth.from_oauth(open_browser=False).get_access_token()
+    assert len(asked) == 2
+    assert "Invalid authorization code" in asked[1] or "did not accept" in asked[1]
+    assert query(link_in(asked[0]))["state"] != query(link_in(asked[1]))["state"]
+
+
+@pytest.mark.parametrize("trouble", ["busy port", "no browser"])
+def test_falling_back_to_copy_paste(carto_sandbox, no_browser, person, callback_port, trouble):
+    asked = person(lambda prompt: walk_login(link_in(prompt)))
+    with contextlib.ExitStack() as stack:
+        if trouble == "busy port":
+            other = stack.enter_context(socket.create_server(("127.0.0.1", callback_port)))
+            assert other
+        assert CartoAuth.from_oauth().get_api_base_url() == carto_sandbox.url
+    (prompt,) = asked
+    assert prompt.startswith({"busy port": "Another program", "no browser": "No browser"}[trouble])
+    assert query(link_in(prompt))["redirect_uri"] == f"{carto_sandbox.url}/auth/token"
+
+
+# ---- web apps ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [walk_login, address_after], ids=["code", "address"])
+def test_a_web_app(carto_sandbox, answer, tmp_path):
+    pending = CartoAuth.begin_oauth()
+    auth = pending.finish(answer(pending.url))
+    assert auth.get_api_base_url() == carto_sandbox.url
+    assert auth.get_carto_dw_credentials()
+    assert not list(tmp_path.rglob("token_*"))
+
+
+def test_a_web_app_with_two_people(carto_sandbox):
+    ana, bob = CartoAuth.begin_oauth(), CartoAuth.begin_oauth()
+    for_ana, for_bob = address_after(ana.url), address_after(bob.url)
+    with pytest.raises(LoginFailed, match="another login"):
+        ana.finish(for_bob)
+    one, two = bob.finish(for_bob), ana.finish(for_ana)
+    assert one.get_access_token() != two.get_access_token()
+
+
+def test_a_web_app_with_a_page_of_its_own(carto_sandbox):
+    page = "http://localhost:8501/"
+    applications = carto_sandbox._known._applications
+    client = applications[pkce.CLIENT_ID]
+    applications[pkce.CLIENT_ID] = dataclasses.replace(client, redirect_uris=client.redirect_uris | {page})
+    pending = CartoAuth.begin_oauth(redirect_uri=page)
+    answer = address_after(pending.url)
+    assert answer.startswith(page)
+    assert pending.finish(answer).get_api_base_url() == carto_sandbox.url
+
+
+def test_a_web_app_keeps_the_token_and_asks_only_for_the_base_url_again(carto_sandbox):
+    carto_sandbox.has_tenant = False
+    pending = CartoAuth.begin_oauth(org="acme")
+    code = walk_login(pending.url)
+    with pytest.raises(TenantNotFound, match="/sso/acme once"):
+        pending.finish(code)
+    carto_sandbox.has_tenant = True
+    assert pending.finish(code).get_api_base_url() == carto_sandbox.url
+    assert carto_sandbox.count("/oauth/token") == 1
+
+
+# ---- single sign-on ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["name", "id"])
+def test_an_organization(carto_sandbox, browser, callback_port, by):
+    org = carto_sandbox.organization_name if by == "name" else carto_sandbox.organization_id
+    CartoAuth.from_oauth(org=org)
+    assert query(browser.opened[0])["organization"] == carto_sandbox.organization_id
+    assert carto_sandbox.count("/accounts/acme/auth0_org_id") == (1 if by == "name" else 0)
+
+
+def test_an_unknown_organization(carto_sandbox, browser):
+    with pytest.raises(CredentialsError, match="knows no SSO organization called 'nobody'"):
+        CartoAuth.from_oauth(org="nobody")
+    assert browser.opened == []
+
+
+def test_a_first_time_sso_user_is_told_what_to_visit_and_keeps_the_token(carto_sandbox, browser, callback_port):
+    carto_sandbox.has_tenant = False
+    with pytest.raises(TenantNotFound) as told:
+        CartoAuth.from_oauth(org="acme")
+    assert f"Visit {carto_sandbox.url}/sso/acme once, then try again; the login is kept." in str(told.value)
+    carto_sandbox.has_tenant = True
+    assert CartoAuth.from_oauth(org="acme").get_api_base_url() == carto_sandbox.url
+    assert len(browser.opened) == 1
+    assert carto_sandbox.count("/oauth/token") == 1
+
+
+def test_without_an_organization_the_sign_up_is_named(carto_sandbox, browser, callback_port):
+    carto_sandbox.has_tenant = False
+    with pytest.raises(TenantNotFound, match=r"Visit http://127\.0\.0\.1:\d+ once and finish the sign-up"):
+        CartoAuth.from_oauth()
+
+
+# ---- refresh tokens ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def day(clock):
+    return lambda: clock(86_400 + 60)
+
+
+def test_a_refresh_token_spares_the_next_login_and_is_rotated(carto_sandbox, browser, callback_port, day):
+    carto_sandbox.refresh_tokens = True
+    auth, seen = CartoAuth.from_oauth(), set()
+    for _ in range(3):
+        seen.add(auth._refresh_token)
+        before = auth.get_access_token()
+        day()
+        assert auth.get_access_token() != before
+        kept = cache.load_cache_file(auth._account_file())
+        assert kept["refresh_token"] == auth._refresh_token
+    assert len(seen) == 3
+    assert len(browser.opened) == 1
+
+
+def test_a_refresh_token_serves_the_next_program_too(carto_sandbox, browser, callback_port, day):
+    carto_sandbox.refresh_tokens = True
+    CartoAuth.from_oauth()
+    day()
+    assert CartoAuth.from_oauth(interactive=False).get_api_base_url() == carto_sandbox.url
+    assert len(browser.opened) == 1
+
+
+def test_a_refresh_token_at_its_end_asks_for_a_login(carto_sandbox, browser, callback_port, day):
+    carto_sandbox.refresh_tokens = True
+    auth = CartoAuth.from_oauth()
+    carto_sandbox._known._refresh_tokens.clear()
+    day()
+    auth._interactive = False
+    requests_before = carto_sandbox.count("/oauth/token")
+    for _ in range(2):
+        with pytest.raises(LoginRequired):
+            auth.get_access_token()
+    assert carto_sandbox.count("/oauth/token") == requests_before + 1
+    auth._interactive = None
+    with pytest.raises(LoginRequired):
+        CartoAuth.from_oauth(interactive=False)
+    assert auth.get_access_token()
+    assert len(browser.opened) == 2
+
+
+def test_a_rotated_refresh_token_is_kept_before_anything_else_is_asked(carto_sandbox, browser, callback_port, day):
+    carto_sandbox.refresh_tokens, carto_sandbox.has_tenant = True, False
+    with pytest.raises(TenantNotFound):
+        CartoAuth.from_oauth()
+    day()
+    carto_sandbox.outage = {"/accounts": 404}
+    kept = []
+    real = cache.save_cache_file
+
+    def save(file, entry):
+        kept.append((entry.get("refresh_token"), carto_sandbox.count("/accounts")))
+        real(file, entry)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("carto_auth.auth.save_cache_file", save)
+        with pytest.raises(CredentialsError):
+            CartoAuth.from_oauth(interactive=False)
+    assert kept[0] == (kept[-1][0], 1)  # before the second look for a base URL
+
+
+def test_without_refresh_tokens_the_end_asks_for_a_login(carto_sandbox, browser, callback_port, day):
+    auth = CartoAuth.from_oauth()
+    assert auth._refresh_token is None
+    day()
+    assert auth.get_access_token()
+    assert len(browser.opened) == 2

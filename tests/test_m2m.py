@@ -1,0 +1,133 @@
+"""The client credentials grant."""
+
+import time
+
+import pytest
+from servers import Server, answering, http
+
+from carto_auth import CartoAuth, _http
+from carto_auth._services import Services
+from carto_auth.errors import InvalidAnswer, RateLimited, ServiceUnreachable, Unauthorized
+from carto_auth.m2m import get_m2m_token_info
+
+TOKEN_URL = "https://auth.carto.com/oauth/token"
+
+
+def at(server):
+    return Services(auth_url=server.url, accounts_url=server.url, app_url=server.url)
+
+
+def test_the_request_and_its_answer(requests_mock, monkeypatch):
+    requests_mock.post(TOKEN_URL, json={"access_token": "fresh", "token_type": "Bearer", "expires_in": 86400})
+    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.9)
+    assert get_m2m_token_info("an id&", "a secret=") == {
+        "access_token": "fresh",
+        "expiration": 1_800_086_400,
+        "issued_at": 1_800_000_000,
+    }
+    assert requests_mock.last_request.text == (
+        "grant_type=client_credentials&client_id=an+id%26&client_secret=a+secret%3D&audience=carto-cloud-native-api"
+    )
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_wrong_secret_is_asked_once(status):
+    refusal = http({"error": "access_denied", "error_description": "Unauthorized"}, status=status)
+    with Server(answering(refusal)) as server:
+        with pytest.raises(Unauthorized) as caught:
+            get_m2m_token_info("an-id", "a-secret", services=at(server))
+        assert len(server.requests) == 1
+    assert str(caught.value) == (
+        f"CARTO handed out no token: 127.0.0.1:{server.port} answered {status} (Unauthorized). Check client_id and "
+        "client_secret: they stand on the Developers page of the CARTO Workspace, under Machine to Machine."
+    )
+
+
+def test_a_quota_says_when_it_is_renewed():
+    limit = http(
+        {"error": "too_many_requests", "error_description": "Quota"},
+        status=429,
+        Retry_After="1800",
+        Auth0_Client_Quota_Limit="b=per_hour;q=10;r=0;t=1800",
+    )
+    with Server(answering(limit)) as server:
+        with pytest.raises(RateLimited, match=r"answered 429 \(Quota\)\. Try again in 1800 s\.$") as caught:
+            get_m2m_token_info("an-id", "a-secret", services=at(server))
+        assert len(server.requests) == 1
+    assert caught.value.retry_after == 1800
+
+
+@pytest.mark.parametrize("token", ["a\r\nSet-Cookie: b=c", "two words", "", None])
+def test_a_token_that_cannot_be_sent_on(token, requests_mock):
+    requests_mock.post(TOKEN_URL, json={"access_token": token, "expires_in": 60})
+    with pytest.raises(InvalidAnswer, match="no usable access token"):
+        get_m2m_token_info("an-id", "a-secret")
+
+
+# ---- how much is asked ---------------------------------------------------------------------------
+
+
+class CountedCarto(Server):
+    """All of CARTO on one host, with connections that are kept, as http.server's HTTP/1.1 would."""
+
+    def __init__(self):
+        paths = {
+            "/oauth/token": lambda: {"access_token": "fresh", "expires_in": 86400},
+            "/accounts": lambda: {"tenant_domain": f"127.0.0.1:{self.port}"},
+            "/config.yaml": lambda: {"apis": {"baseUrl": self.url}},  # JSON is YAML
+            "/v3/connections/carto-dw/token": lambda: {"projectId": "a-project", "token": "a-google-token"},
+        }
+        super().__init__(answering(lambda request: http(paths[request.path]())))
+
+    def paths(self):
+        return [request.path for request in self.requests]
+
+
+def test_requests_and_connections_of_m2m(tmp_path):
+    with CountedCarto() as server:
+        credentials = {"api_base_url": server.url, "client_id": "an-id", "client_secret": "a-secret"}
+        auth = CartoAuth.from_m2m(**credentials, cache_filepath=tmp_path / "c.json", services=at(server))
+        assert server.paths() == ["/oauth/token"]
+        auth.get_carto_dw_credentials()
+        auth.get_carto_dw_credentials()
+        assert server.paths() == ["/oauth/token", "/v3/connections/carto-dw/token"]
+        assert server.connections == 1
+
+
+def test_requests_and_connections_of_a_login(tmp_path, monkeypatch):
+    monkeypatch.setattr("carto_auth.pkce.CartoPKCE._input", lambda self, prompt: "a-code")
+    with CountedCarto() as server:
+        options = {"cache_filepath": tmp_path / "c.json", "open_browser": False, "interactive": True}
+        auth = CartoAuth.from_oauth(**options, services=at(server))
+        assert auth.get_api_base_url() == server.url
+        assert server.paths() == ["/oauth/token", "/accounts", "/config.yaml"]
+        auth.get_carto_dw_credentials()
+        assert len(server.requests) == 4
+        assert server.connections == 1
+
+
+def test_a_good_cached_token_needs_no_network(tmp_path, monkeypatch):
+    with CountedCarto() as server:
+        credentials = {"api_base_url": server.url, "client_id": "an-id", "client_secret": "a-secret"}
+        options = {"cache_filepath": tmp_path / "c.json", "services": at(server)}
+        CartoAuth.from_m2m(**credentials, **options)
+    monkeypatch.setattr(_http, "_send", lambda *_, **__: pytest.fail("a request was sent"))
+    assert CartoAuth.from_m2m(**credentials, **options).get_access_token() == "fresh"
+
+
+def test_offline(monkeypatch, tmp_path):
+    """No name can be looked up; nothing says so better than the system's own words."""
+    import socket
+
+    def offline(*_, **__):
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", offline)
+    monkeypatch.setattr(_http, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(_http, "JITTER_SECONDS", 0.0)
+    with pytest.raises(ServiceUnreachable) as caught:
+        get_m2m_token_info("an-id", "a-secret")
+    assert str(caught.value) == (
+        "Cannot reach auth.carto.com (Temporary failure in name resolution). Check the network connection and the "
+        "address, and try again."
+    )

@@ -1,0 +1,429 @@
+"""Nothing that comes out of this package shows a secret, whatever fails.
+
+Marked secrets are planted, every failure is driven by servers that give back all they were told, and all that comes
+out is searched for pieces of the marks: texts, reprs, chains, pickles, logs of all loggers, warnings, files, output.
+"""
+
+import json
+import logging
+import pickle
+import traceback
+import urllib.parse
+
+import pytest
+from servers import Server, answering, http, then_closing
+
+from carto_auth import CartoAuth, CredentialsError, _http, cli
+from carto_auth._services import Services
+from carto_auth.credentials import AccessToken, M2MCredentials
+from carto_auth.discovery import get_api_base_url
+from carto_auth.m2m import get_m2m_token_info
+from carto_auth.pkce import CartoPKCE, refresh_oauth_token_info, revoke_refresh_token
+from carto_auth.warehouse import WarehouseToken, get_warehouse_token
+
+# No words in them, and characters that are encoded on the way.
+SECRET = "Zq7Kx/bN4+mR8=Vw3&Jh9%Tn5pLs2"
+TOKEN = "Yb4Mg.cW9-xT3_Rk8.Pd2Lc6Hq1"
+REFRESH = "Xf5Nh~dV8/zS2+Sj7Qe3Bt9Gw6"
+CODE = "Wg6Pj=fU7/yA1+Tl8Rf4Km3"
+VERIFIER = "Vh7Qk-gT6_xZ9.Um9Sg5Cv2Xy8"
+ALL = (SECRET, TOKEN, REFRESH, CODE, VERIFIER)
+
+#: Characters of a secret in a row that count as showing it.
+PIECE = 8
+
+
+def pieces_of(secret):
+    forms = {secret, urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret)}
+    forms |= {urllib.parse.quote(secret, safe="").replace("%2F", "%2f").replace("%3D", "%3d")}
+    return {form[start : start + PIECE] for form in forms for start in range(len(form) - PIECE + 1)}
+
+
+PIECES = {secret: pieces_of(secret) for secret in ALL}
+
+
+def shown_in(text, secrets=ALL):
+    return sorted({piece for secret in secrets for piece in PIECES[secret] if piece in text})
+
+
+def told(error):
+    """All that an exception says, and all that hangs on it and on its chain."""
+    texts = [str(error), repr(error), "".join(traceback.format_exception(error))]
+    texts.append(pickle.dumps(error).decode("latin-1"))
+    left, seen = [error], set()
+    while left:
+        one = left.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, BaseException):
+            assert isinstance(one, CredentialsError), f"{type(one)} hangs on our error"
+            left += [*one.args, vars(one), one.__cause__, one.__context__]
+        elif isinstance(one, dict):
+            left += [*one.keys(), *one.values()]
+        elif isinstance(one, (list, tuple, set)):
+            left += one
+        elif isinstance(one, bytes):
+            texts.append(one.decode("latin-1"))
+        else:
+            assert one is None or isinstance(one, (str, int, float)), f"{type(one)} hangs on our error"
+            texts.append(str(one))
+    return "\n".join(texts)
+
+
+# ---- servers that give back what they were told --------------------------------------------------
+
+
+def given(request):
+    """What was told: the form, decoded and not, and the token."""
+    decoded = " ".join(value for _, value in urllib.parse.parse_qsl(request.body))
+    bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+    path = urllib.parse.unquote(request.path)
+    return f"{decoded} {bearer} {path}", f"{request.body} {urllib.parse.quote(bearer, safe='')} {request.path}"
+
+
+def error_with(words, **options):
+    return lambda request: http({"error": words(request), "error_description": words(request)}, **options)
+
+
+def decoded(request):
+    return given(request)[0]
+
+
+def encoded(request):
+    return given(request)[1]
+
+
+def small_hex(request):
+    return encoded(request).replace("%2F", "%2f").replace("%3D", "%3d").replace("%2B", "%2b")
+
+
+def cut(request):
+    """Only the middles of secrets."""
+    return " ".join(word[3:-3] for word in decoded(request).split())
+
+
+def padded(request):
+    """So that our own cut would go through a secret."""
+    return "x" * (_http.LONGEST_QUOTE - 15) + decoded(request)
+
+
+def far_away(request):
+    return "x " * (5 * _http.LONGEST_QUOTE // 2 - 8) + decoded(request)
+
+
+def raw(content):
+    return lambda request: content(request).encode("latin-1", "replace")
+
+
+def single(request):
+    """The secrets without blanks, as a token, a host or a header would have them."""
+    return "".join(decoded(request).split("/v3")[0].split())
+
+
+def closing_after(answer):
+    """A script: one answer, whose end is the end of the connection."""
+
+    def script(line):
+        request = line.request()
+        if request is not None:
+            line.send(answer(request))
+
+    return script
+
+
+FAILURES = {
+    **{
+        f"{status} {words.__name__}": answering(error_with(words, status=status, **headers))
+        for words in (decoded, encoded, small_hex, cut, padded, far_away)
+        for status, headers in ((200, {}), (400, {}), (401, {}), (403, {}), (429, {"Retry_After": "60"}), (503, {}))
+    },
+    "a list of errors": answering(lambda r: http({"error": [decoded(r), encoded(r)], "status": 400}, status=400)),
+    "a message and a hint": answering(lambda r: http({"message": decoded(r), "hint": encoded(r)}, status=400)),
+    "a web page": answering(lambda r: http(f"<p>{decoded(r)}{encoded(r)}", status=200)),
+    "a web page of an error": answering(lambda r: http(f"<p>{decoded(r)}{encoded(r)}", status=500)),
+    "plain text": answering(lambda r: http(decoded(r))),
+    "a reason phrase": answering(lambda r: http(status=400, reason=decoded(r))),
+    "a location": answering(lambda r: http(status=307, Location=f"https://{single(r)}.example/{encoded(r)}")),
+    "a location with a user": answering(lambda r: http(status=302, Location=f"https://{single(r)}@x/?{encoded(r)}")),
+    "headers": answering(
+        lambda r: http(status=429, Retry_After=single(r), x_ratelimit_reset=single(r), Set_Cookie=f"a={single(r)}")
+    ),
+    "a header name": closing_after(lambda r: f"HTTP/1.1 400 -\r\n{single(r)}: x\r\nContent-Length: 0\r\n\r\n".encode()),
+    "a header without a colon": closing_after(lambda r: f"HTTP/1.1 400 -\r\nA: b\r\n{decoded(r)}\r\n\r\n".encode()),
+    "a status line": closing_after(raw(lambda r: f"{decoded(r)}\r\n\r\n")),
+    "a status": closing_after(raw(lambda r: f"HTTP/1.1 {decoded(r)}\r\n\r\n")),
+    "an echo": closing_after(lambda r: r.raw),
+    "an encoding": closing_after(lambda r: http(decoded(r), Content_Encoding="gzip")),
+    "a chunk": closing_after(raw(lambda r: f"HTTP/1.1 200 -\r\nTransfer-Encoding: chunked\r\n\r\n{decoded(r)}\r\n")),
+    "an unfinished body": closing_after(raw(lambda r: f"HTTP/1.1 200 -\r\nContent-Length: 9999\r\n\r\n{decoded(r)}")),
+    "a token type": answering(lambda r: http({"access_token": "x", "token_type": decoded(r), "expires_in": 1})),
+    "an expires_in": answering(lambda r: http({"access_token": "x", "expires_in": decoded(r)})),
+    "an access token": answering(lambda r: http({"access_token": decoded(r) + "\r\n", "expires_in": 60})),
+    "a tenant": answering(lambda r: http({"tenant_domain": single(r)})),
+    "a tenant with more": answering(lambda r: http({"tenant_domain": [decoded(r), encoded(r)]})),
+    "a tenant cut": answering(lambda r: http({"tenant_domain": "x" * 70 + single(r)})),
+    "a warehouse": answering(lambda r: http({"projectId": [decoded(r)], "token": decoded(r)})),
+    "silence": lambda line: (line.request(), line.wait_until_closed()),
+    "closing": then_closing(),
+    "too much": closing_after(lambda r: b"HTTP/1.1 200 -\r\n\r\n" + f"{decoded(r)} ".encode() * 50_000),
+}
+
+
+def use_a_code(services):
+    login = CartoPKCE(open_browser=False, services=services)
+    login._code_verifier = VERIFIER
+    login.get_token_info(CODE)
+
+
+CALLS = {
+    "m2m": lambda services: get_m2m_token_info("an-id", SECRET, services=services),
+    "code": use_a_code,
+    "refresh": lambda services: refresh_oauth_token_info(REFRESH, services=services),
+    "revoke": lambda services: revoke_refresh_token(REFRESH, services=services),
+    "accounts": lambda services: get_api_base_url(TOKEN, services=services),
+    "warehouse": lambda services: get_warehouse_token(services.auth_url, TOKEN),
+    "tokens": lambda services: _http.request_json(
+        "DELETE",
+        f"{services.auth_url}/v3/tokens/{urllib.parse.quote(REFRESH, safe='')}",
+        access_token=TOKEN,
+        hidden=REFRESH,
+        failure="CARTO did not delete the restricted token",
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    monkeypatch.setattr(_http, "READ_SECONDS", 5.0)
+    monkeypatch.setattr(_http, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(_http, "JITTER_SECONDS", 0.0)
+
+
+@pytest.fixture
+def nothing_shown(caplog, capfd, recwarn):
+    """Call it with what else came out: all of it is searched, and all that was logged, printed and warned of."""
+    caplog.set_level(logging.DEBUG)
+
+    def check(*texts, secrets=ALL):
+        logged = [
+            f"{record.getMessage()} {record.args} {record.exc_text} {record.exc_info}" for record in caplog.records
+        ]
+        printed = capfd.readouterr()
+        warned = [str(warning.message) for warning in recwarn]
+        everything = "\n".join([*texts, caplog.text, *logged, printed.out, printed.err, *warned])
+        assert shown_in(everything, secrets) == []
+
+    return check
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_no_failure_shows_a_secret(call, nothing_shown, caplog, monkeypatch):
+    seen = 0
+    for name, script in FAILURES.items():
+        monkeypatch.setattr(_http, "TOTAL_SECONDS", 0.2 if name == "silence" else 60.0)
+        with Server(script) as server:
+            services = Services(server.url, server.url, server.url)
+            texts = []
+            try:
+                call(services)
+            except CredentialsError as error:
+                texts.append(told(error))
+            nothing_shown(*texts)
+            assert any(shown_in(request.raw.decode()) for request in server.requests), f"{name}: nothing was planted"
+        seen += bool(caplog.records)
+        caplog.clear()
+    assert seen == len(FAILURES)  # the search had something to look at
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_no_connection_shows_no_secret(call, nothing_shown):
+    with Server(then_closing()) as server:
+        pass
+    with pytest.raises(CredentialsError) as caught:
+        call(Services(server.url, server.url, server.url))
+    nothing_shown(told(caught.value))
+
+
+def test_the_search_finds_what_is_shown(caplog):
+    for secret in ALL:
+        assert shown_in(f"words {secret} words")
+        assert shown_in(urllib.parse.quote(secret, safe=""))
+        assert shown_in(secret[4:14])
+        assert shown_in(told(CredentialsError("It failed.", error_description=secret)))
+        assert not shown_in(secret[:7])
+    outer = CredentialsError("It failed.")
+    outer.__context__ = CredentialsError(SECRET)
+    outer.__suppress_context__ = True
+    assert shown_in(told(outer))
+    odd = CredentialsError("It failed.")
+    odd.request = logging
+    with pytest.raises((AssertionError, TypeError), match=r"hangs on our error|pickle"):
+        told(odd)
+
+
+# ---- files, the environment, arguments -----------------------------------------------------------
+
+FILES = {
+    "broken": f'{{"client_secret": "{SECRET}", ',
+    "a secret alone": SECRET,
+    "a text": f'"{SECRET}"',
+    "a list": f'["{SECRET}"]',
+    "twice": f'{{"client_secret": "{SECRET}", "client_secret": "{SECRET}"}}',
+    "in a list": json.dumps({"api_base_url": "https://x.carto.com", "client_id": "i", "client_secret": [SECRET]}),
+    "with a line end": json.dumps({"api_base_url": "https://x.y", "client_id": "i", "client_secret": f"a\n{SECRET}"}),
+    "in the place of the address": json.dumps({"api_base_url": SECRET, "client_id": "i", "client_secret": "x" * 9}),
+    "in the address": json.dumps({"api_base_url": f"https://u:{SECRET}@x.y", "client_id": "i", "client_secret": "s"}),
+    "in its query": json.dumps({"api_base_url": f"https://x.y?{SECRET}", "client_id": "i", "client_secret": "s"}),
+    "without an id": json.dumps({"api_base_url": "https://x.y", "client_secret": SECRET}),
+    "UTF-16": f'{{"client_secret": "{SECRET}"}}'.encode("utf-16"),
+    "no text": f'{{"client_secret": "{SECRET}"}}'.encode() + b"\xff",
+    "deep": f'{{"client_secret": "{SECRET}", "x": {"[" * 100_000}',
+    "a CLI's file": json.dumps({"profiles": {"a": {"token": SECRET}}}),
+}
+
+
+@pytest.mark.parametrize("content", FILES.values(), ids=FILES)
+def test_credentials_files(content, nothing_shown, tmp_path):
+    path = tmp_path / "carto_credentials.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(CredentialsError) as caught:
+        CartoAuth.from_m2m(path)
+    nothing_shown(told(caught.value))
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"CARTO_CLIENT_SECRET": SECRET},
+        {"CARTO_CLIENT_SECRET": SECRET, "CARTO_CLIENT_ID": "i", "CARTO_API_BASE_URL": "http://x"},
+        {"CARTO_CLIENT_SECRET": "s", "CARTO_CLIENT_ID": "i", "CARTO_API_BASE_URL": SECRET},
+        {"CARTO_API_TOKEN": TOKEN},
+        {"CARTO_API_TOKEN": f"{TOKEN} {TOKEN}", "CARTO_API_BASE_URL": "https://x.carto.com"},
+        {"CARTO_API_TOKEN": TOKEN, "CARTO_API_BASE_URL": "https://u:Zq7Kx%2FbN4+mR8=Vw3@x.carto.com"},
+        {"CARTO_AUTH_URL": f"https://u:{SECRET}@x.carto.com"},
+        {"CARTO_AUTH_URL": SECRET},
+    ],
+)
+def test_the_environment(variables, nothing_shown, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(CredentialsError) as caught:
+        CartoAuth.default(interactive=False)
+    nothing_shown(told(caught.value))
+
+
+def test_a_token_that_cannot_be_sent(nothing_shown):
+    auth = CartoAuth("oauth", "https://x.carto.com", f"{TOKEN}\r\nX-Injected: {SECRET}", 4155310800)
+    with pytest.raises(CredentialsError) as caught:
+        auth.get_carto_dw_credentials()
+    nothing_shown(told(caught.value))
+
+
+# ---- what shows while all is well ----------------------------------------------------------------
+
+
+def good_carto(request):
+    port = request.headers["host"].rpartition(":")[2]
+    return http(
+        {
+            "/oauth/token": {"access_token": TOKEN, "expires_in": 86400, "refresh_token": REFRESH},
+            "/accounts": {"tenant_domain": f"127.0.0.1:{port}"},
+            "/config.yaml": {"apis": {"baseUrl": f"http://127.0.0.1:{port}"}},
+            "/v3/connections/carto-dw/token": {"projectId": "a-project", "token": SECRET[:5] + "warehouse"},
+        }[request.path]
+    )
+
+
+def test_a_login_and_its_log(nothing_shown, caplog, monkeypatch, tmp_path):
+    monkeypatch.setattr(CartoPKCE, "_input", lambda self, prompt: CODE)
+    with Server(answering(good_carto)) as server:
+        services = Services(server.url, server.url, server.url)
+        options = {"cache_filepath": tmp_path / "c.json", "open_browser": False, "interactive": True}
+        auth = CartoAuth.from_oauth(**options, services=services)
+        auth.get_carto_dw_credentials()
+        assert auth.get_access_token() == TOKEN
+    nothing_shown(repr(auth), str(auth), repr(auth._warehouse), repr(services))
+    host = server.url.removeprefix("http://")
+    followed = [record.getMessage() for record in caplog.records if record.name == "carto_auth"]
+    for line in (
+        f"POST {server.url}/oauth/token",
+        f"{host} answered 200",
+        f"GET {server.url}/accounts",
+        f"GET {server.url}/config.yaml",
+        f"GET {server.url}/v3/connections/carto-dw/token",
+    ):
+        assert line in followed
+
+
+def test_the_cache_never_has_the_client_secret(nothing_shown, tmp_path):
+    with Server(answering(good_carto)) as server:
+        services = Services(server.url, server.url, server.url)
+        CartoAuth.from_m2m(
+            api_base_url=server.url,
+            client_id="an-id",
+            client_secret=SECRET,
+            cache_filepath=tmp_path / "c.json",
+            services=services,
+        )
+    kept = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(TOKEN in text for text in kept)
+    nothing_shown(*kept, secrets=[SECRET])
+
+
+def test_reprs(nothing_shown):
+    login = CartoPKCE(open_browser=False)
+    login._code_verifier = VERIFIER
+    nothing_shown(
+        *map(
+            repr,
+            [
+                CartoAuth("m2m", "https://x.carto.com", TOKEN, 4155310800, "an-id", SECRET),
+                M2MCredentials("https://x.carto.com", "an-id", SECRET),
+                AccessToken("https://x.carto.com", TOKEN),
+                WarehouseToken("a-project", TOKEN, 1.0),
+                login,
+            ],
+        )
+    )
+
+
+def test_the_logger_is_silent_by_default():
+    """Also where logging is imported and nobody has configured it: Python would print warnings then."""
+    import subprocess
+    import sys
+
+    program = """
+import logging, warnings
+warnings.simplefilter("ignore")
+from carto_auth import _http, _log
+_http.BACKOFF_SECONDS = _http.JITTER_SECONDS = 0.0
+_log.warn_once("something to mend")
+_log.debug("a line")
+try:
+    _http.get_text("http://127.0.0.1:1/", failure="It failed")
+except _http.RequestFailed:
+    pass
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments", [["token"], ["status"], ["status", "--json"], ["login"], ["logout"]], ids=" ".join
+)
+@pytest.mark.parametrize("script", [answering(error_with(decoded, status=401)), answering(error_with(encoded))])
+def test_the_command(arguments, script, capfd, caplog, monkeypatch):
+    caplog.set_level(logging.DEBUG)
+    with Server(script) as server:
+        for name in ("CARTO_AUTH_URL", "CARTO_ACCOUNTS_URL", "CARTO_APP_URL", "CARTO_API_BASE_URL"):
+            monkeypatch.setenv(name, server.url)
+        monkeypatch.setenv("CARTO_CLIENT_ID", "an-id")
+        monkeypatch.setenv("CARTO_CLIENT_SECRET", SECRET)
+        cli.main(arguments)
+    printed = capfd.readouterr()
+    assert printed.out + printed.err
+    assert shown_in(printed.out + printed.err + caplog.text) == []

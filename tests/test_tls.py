@@ -1,0 +1,290 @@
+"""Real TLS, CA bundles and proxies, on loopback and under CARTO's own names."""
+
+import datetime
+import socket
+import ssl
+
+import pytest
+import trustme
+from servers import Server, answering, connect_proxy, http
+
+from carto_auth import CartoAuth, _http
+from carto_auth._services import Services
+from carto_auth.errors import ServiceUnreachable
+from carto_auth.m2m import get_m2m_token_info
+
+TOKEN = http({"access_token": "fresh", "expires_in": 86400})
+HINT = (
+    "Behind a company's proxy, or with a CARTO that has a private certificate authority, set REQUESTS_CA_BUNDLE to "
+    f"its CA bundle. If it has expired, check this computer's date. {_http._CAPTIVE_PORTAL}"
+)
+YEARS_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
+
+
+@pytest.fixture(scope="module")
+def ca():
+    return trustme.CA()
+
+
+@pytest.fixture
+def bundle(ca, tmp_path):
+    path = tmp_path / "ca.pem"
+    ca.cert_pem.write_to_path(path)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    monkeypatch.setattr(_http, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(_http, "JITTER_SECONDS", 0.0)
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """Host names, and the server that stands behind each; no other can be looked up."""
+    known = {}
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host, port, *arguments, **options):
+        if host in known:
+            return real("127.0.0.1", known[host].port, *arguments, **options)
+        if host != "127.0.0.1":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real(host, port, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return known
+
+
+def certified(ca, *identities, **options):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert(*identities, **options).configure_cert(context)
+    return context
+
+
+def ask(services=None):
+    return get_m2m_token_info("an-id", "a-secret", services=services)["access_token"]
+
+
+def fails(services=None):
+    with pytest.raises(ServiceUnreachable) as caught:
+        ask(services)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_a_private_ca(variable, ca, bundle, names, monkeypatch):
+    monkeypatch.setenv(variable, bundle)
+    with Server(answering(TOKEN), tls=certified(ca, "auth.carto.com", "127.0.0.1")) as server:
+        names["auth.carto.com"] = server
+        assert ask() == "fresh"
+        # Also on loopback, where nothing else of the environment counts.
+        assert ask(Services(auth_url=server.url)) == "fresh"
+
+
+def test_the_first_variable_wins(bundle, ca, names, monkeypatch, tmp_path):
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "other.pem"))
+    with Server(answering(TOKEN), tls=certified(ca, "auth.carto.com")) as server:
+        names["auth.carto.com"] = server
+        assert ask() == "fresh"
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+        assert "was not accepted" in fails()  # the kept connection was made with the other bundle
+
+
+REFUSED = {
+    "foreign": (["auth.carto.com"], {}, False, "unable to get local issuer certificate"),
+    "expired": (["auth.carto.com"], {"not_before": YEARS_AGO, "not_after": YEARS_AGO}, True, "certificate has expired"),
+    "wrong name": (
+        ["auth.example.com"],
+        {},
+        True,
+        "Hostname mismatch, certificate is not valid for 'auth.carto.com'",
+    ),
+    "a wildcard too wide": (["*.com"], {}, True, "Hostname mismatch, certificate is not valid for 'auth.carto.com'"),
+    "a common name alone": (
+        ["a.example"],
+        {"common_name": "auth.carto.com"},
+        True,
+        "Hostname mismatch, certificate is not valid for 'auth.carto.com'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("identities", "options", "known", "words"), REFUSED.values(), ids=REFUSED)
+def test_certificates_that_are_refused(identities, options, known, words, ca, bundle, names, monkeypatch):
+    if known:
+        monkeypatch.setenv("SSL_CERT_FILE", bundle)
+    with Server(answering(TOKEN), tls=certified(ca, *identities, **options)) as server:
+        names["auth.carto.com"] = server
+        assert fails() == f"The certificate of auth.carto.com was not accepted ({words}). {HINT}"
+        assert (server.connections, server.requests) == (1, [])
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_a_bundle_that_is_not_there(variable, names, monkeypatch, tmp_path):
+    monkeypatch.setenv(variable, str(tmp_path / "no.pem"))
+    assert (
+        fails()
+        == f"There is no CA bundle {tmp_path / 'no.pem'}, which {variable} names. Correct or unset the variable."
+    )
+
+
+@pytest.mark.parametrize(
+    "content", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_a_bundle_that_is_none(content, ca, names, monkeypatch, tmp_path):
+    path = tmp_path / "empty.pem"
+    path.write_text(content)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
+    with Server(answering(TOKEN), tls=certified(ca, "auth.carto.com")) as server:
+        names["auth.carto.com"] = server
+        assert fails() == (
+            f"There are no certificates in {path}, which the environment names as the CA bundle. Check "
+            "REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE."
+        )
+
+
+def test_a_server_without_tls(names):
+    def script(line):
+        line.connection.recv(1000)
+        line.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with Server(script) as server:
+        names["auth.carto.com"] = server
+        message = fails()
+    assert message.startswith("No secure connection to auth.carto.com could be made (")
+    assert message.endswith("). Check the address and its port, and the proxy if there is one.")
+
+
+def test_an_old_tls_is_refused(ca, bundle, names, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", bundle)
+    context = certified(ca, "auth.carto.com")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with Server(answering(TOKEN), tls=context) as server:
+        names["auth.carto.com"] = server
+        assert "auth.carto.com" in fails()
+        assert server.requests == []
+
+
+def silent(line):
+    line.wait_until_closed()
+
+
+def drips_a_handshake(line):
+    line.send(b"\x16\x03\x03\x3f\xff")
+    line.drip()
+
+
+@pytest.mark.parametrize("script", [silent, drips_a_handshake], ids=lambda script: script.__name__)
+def test_a_handshake_without_an_end(script, names, monkeypatch):
+    import threading
+
+    monkeypatch.setattr(_http, "TOTAL_SECONDS", 0.3)
+    with Server(script) as server:
+        names["auth.carto.com"] = server
+        assert fails() == "auth.carto.com did not finish its answer within 0 s. Try again later."
+        for thread in threading.enumerate():
+            if thread.name == _http._THREAD_NAME:
+                thread.join(5)
+                assert not thread.is_alive()
+
+
+def test_a_whole_login_under_cartos_own_names(ca, bundle, names, monkeypatch, tmp_path):
+    """Four requests to four hosts, on four connections."""
+    api = "gcp-us-east1.api.carto.com"
+    answers = {
+        "auth.carto.com": TOKEN,
+        "accounts.app.carto.com": http({"tenant_domain": "acme.app.carto.com"}),
+        "acme.app.carto.com": http(f"apis:\n  baseUrl: https://{api}\n"),
+        api: http({"projectId": "a-project", "token": "a-google-token"}),
+    }
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
+    monkeypatch.setattr("carto_auth.pkce.CartoPKCE._input", lambda self, prompt: "a-code")
+    by_host = answering(lambda request: answers[request.headers["host"]])
+    with Server(by_host, tls=certified(ca, *answers)) as server:
+        names.update(dict.fromkeys(answers, server))
+        auth = CartoAuth.from_oauth(tmp_path / "c.json", open_browser=False, interactive=True)
+        assert auth.get_carto_dw_credentials() == ("a-project", "a-google-token")
+        assert [request.headers["host"] for request in server.requests] == list(answers)
+        assert server.connections == 4
+
+
+# ---- proxies -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def carto(ca, bundle, monkeypatch):
+    """auth.carto.com, which cannot be looked up here: only the proxy knows it."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
+    with Server(answering(TOKEN), tls=certified(ca, "auth.carto.com")) as server:
+        yield server
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+def test_a_proxy(variable, carto, names, monkeypatch):
+    with Server(connect_proxy({"auth.carto.com:443": carto.port})) as proxy:
+        monkeypatch.setenv(variable, f"http://somebody:a-password@127.0.0.1:{proxy.port}")
+        assert ask() == "fresh"
+        (request,) = proxy.requests
+        assert request.headers["proxy-authorization"] == "Basic c29tZWJvZHk6YS1wYXNzd29yZA=="
+        assert "authorization" not in carto.requests[0].headers
+        assert "proxy-authorization" not in carto.requests[0].headers
+        assert "secret" not in request.raw.decode()
+
+
+def test_no_proxy_for_some(carto, names, monkeypatch):
+    names["auth.carto.com"] = carto
+    with Server(connect_proxy({})) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "example.com,.carto.com")
+        assert ask() == "fresh"
+        assert proxy.connections == 0
+
+
+def test_no_proxy_for_loopback(monkeypatch):
+    with Server(connect_proxy({})) as proxy, Server(answering(TOKEN)) as server:
+        for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(variable, proxy.url)
+        assert ask(Services(auth_url=server.url)) == "fresh"
+        assert proxy.connections == 0
+
+
+@pytest.mark.parametrize("status", [403, 407, 502])
+def test_a_proxy_that_refuses(status, names, monkeypatch):
+    with Server(connect_proxy({}, status=status)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://somebody:a-password@127.0.0.1:{proxy.port}")
+        assert fails() == (
+            "Cannot reach auth.carto.com through the proxy that the environment names. Check HTTPS_PROXY and NO_PROXY. "
+            "A SOCKS proxy needs the package PySocks."
+        )
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://u:a-password@127.0.0.1:1",
+        "http://u:a-password@nowhere.example",
+        "http://u:a-password@",
+        "socks9://u:a-password@x",
+    ],
+)
+def test_a_proxy_that_cannot_be_reached(proxy, names, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    message = fails()
+    assert "auth.carto.com" in message
+    assert "proxy" in message
+    assert "a-password" not in message
+
+
+def test_a_proxy_does_not_make_a_bad_certificate_good(ca, names, monkeypatch, bundle):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
+    with (
+        Server(answering(TOKEN), tls=certified(ca, "auth.example.com")) as server,
+        Server(connect_proxy({"auth.carto.com:443": server.port})) as proxy,
+    ):
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        assert "Hostname mismatch" in fails()
+        assert server.requests == []

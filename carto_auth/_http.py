@@ -98,6 +98,22 @@ class Unreadable(InvalidAnswer, requests.RequestException):
     """An answer that is no HTTP, or not the JSON it should be: as ``requests`` has exceptions for it."""
 
 
+class UnauthorizedAnswer(Unauthorized, requests.HTTPError):
+    """:class:`Unauthorized`, and as ``raise_for_status`` of ``requests`` tells it. Its ``response`` is ``None``."""
+
+
+class RateLimitedAnswer(RateLimited, requests.HTTPError):
+    """:class:`RateLimited`, and as ``requests`` tells it."""
+
+
+class UnavailableAnswer(ServiceUnavailable, requests.HTTPError):
+    """:class:`ServiceUnavailable`, and as ``requests`` tells it."""
+
+
+class FailedAnswer(ServerError, requests.HTTPError):
+    """:class:`ServerError`, and as ``requests`` tells it."""
+
+
 # ---- what the other modules call -----------------------------------------------------------------
 
 
@@ -645,16 +661,16 @@ def _translated(response: _Response, *, failure: str, secrets: Collection[str]) 
             **details,
         )
     if response.status == 511:  # Network Authentication Required (RFC 6585 section 6)
-        return ServiceUnavailable(told, remedy=_CAPTIVE_PORTAL, **details)
+        return UnavailableAnswer(told, remedy=_CAPTIVE_PORTAL, **details)
     if response.status == 429 or response.status >= 500:
         details["retry_after"] = wait = _retry_after(response.headers)
         when = f"ry again in {math.ceil(wait)} s." if wait is not None else "ry again later."
         if response.status == 429:
-            return RateLimited(told, remedy=f"T{when}", **details)
-        return ServiceUnavailable(told, remedy=f"The service has a problem; t{when}", **details)
+            return RateLimitedAnswer(told, remedy=f"T{when}", **details)
+        return UnavailableAnswer(told, remedy=f"The service has a problem; t{when}", **details)
     if response.status in (401, 403) or error in ("access_denied", "invalid_grant", "invalid_client"):
-        return Unauthorized(told, **details)
-    return ServerError(told, **details)
+        return UnauthorizedAnswer(told, **details)
+    return FailedAnswer(told, **details)
 
 
 def _target(response: _Response, secrets: Collection[str]) -> str:

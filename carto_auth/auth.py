@@ -170,7 +170,7 @@ class CartoAuth(RequestAuth):
             timeout=timeout,
             services=services,
         )
-        auth._cache_filepath = cache_filepath or default_cache_filepath("oauth")
+        auth._keep_in(cache_filepath)
         auth._finds_base_url = True
         auth._start()
         return auth
@@ -251,7 +251,7 @@ class CartoAuth(RequestAuth):
         else:
             found = credentials.find_m2m(known)
         auth = cls("m2m", use_cache=use_cache, services=services, **found._asdict())
-        auth._cache_filepath = cache_filepath or default_cache_filepath("m2m")
+        auth._keep_in(cache_filepath)
         auth._start()
         return auth
 
@@ -342,7 +342,7 @@ class CartoAuth(RequestAuth):
         """Begin with the cached token, or with a new one."""
         entry = load_cache_file(self._account_file()) if self._use_cache else None
         if entry and self._adopt(entry):
-            _log.debug("found a good token in %s", self._cache_filepath)
+            _log.debug("found a good token in %s", self._cache_file)
             if "identity" not in entry:  # kept by carto-auth 0.2.0: now it is known whose it is
                 self._store()
             if not self._api_base_url:
@@ -548,14 +548,14 @@ class CartoAuth(RequestAuth):
         refresh_token, self._refresh_token = self._refresh_token, None
         self._set_token(None, None)
         self._warehouse = None
-        if self._use_cache and self._cache_filepath:
+        if self._use_cache and self._cache_file:
             kept = cache.load_cache_file(self._account_file()) or {}
             refresh_token = kept.get("refresh_token", refresh_token)
             try:
                 found |= cache.forget_entry(self._account_file(), self._identity())
             except OSError as error:
                 raise CredentialsError(
-                    f"The login could not be taken out of {self._cache_filepath} ({error.strerror}).",
+                    f"The login could not be taken out of {self._cache_file} ({error.strerror}).",
                     remedy="Delete the file yourself.",
                 ) from None
         if refresh_token is not None:
@@ -603,7 +603,7 @@ class CartoAuth(RequestAuth):
             with self._alone_everywhere(wait) as alone:
                 if not alone:
                     return
-                if self._use_cache and self._cache_filepath:
+                if self._use_cache and self._cache_file:
                     # Not load_cache_file: this is a second look, at what another process may have done.
                     entry = cache.load_cache_file(self._account_file())
                     if entry and entry.get("access_token") not in (before, refused) and self._adopt(entry):
@@ -678,8 +678,8 @@ class CartoAuth(RequestAuth):
         return Identity.of_person(self._services, self._org)
 
     def _account_file(self) -> AccountFile:
-        assert self._cache_filepath is not None
-        return AccountFile.at(self._cache_filepath, self._identity())
+        assert self._cache_file is not None
+        return AccountFile.at(self._cache_file, self._identity())
 
     def _adopt(self, entry: Mapping[str, Any]) -> bool:
         """Take a cached entry's token, if it is sound, ours and good."""
@@ -703,6 +703,26 @@ class CartoAuth(RequestAuth):
             self._refresh_token = refresh_token
             self._api_base_url = self._api_base_url or entry.get("api_base_url")
         return False
+
+    @property
+    def _cache_filepath(self) -> StrPath | None:
+        """Where tokens are kept: as it was given; the default file is a ``Path``."""
+        if self._default_cache_filepath is None:
+            return self._cache_file
+        from pathlib import Path
+
+        return Path(self._default_cache_filepath)
+
+    @_cache_filepath.setter
+    def _cache_filepath(self, cache_filepath: StrPath | None) -> None:
+        self._cache_file = cache_filepath
+        self._default_cache_filepath: str | None = None
+
+    def _keep_in(self, cache_filepath: StrPath | None) -> None:
+        """Keep tokens in this file, else in the default one of the mode."""
+        self._cache_filepath = cache_filepath
+        if not cache_filepath:
+            self._cache_file = self._default_cache_filepath = default_cache_filepath(self._mode)
 
     @property
     def _expiration(self) -> float | None:
@@ -730,7 +750,6 @@ class CartoAuth(RequestAuth):
 
     def _entry(self) -> dict[str, Any]:
         entry: dict[str, Any] = {
-            "identity": str(self._identity()),
             "api_base_url": self._api_base_url,
             "access_token": self._access_token,
             "expiration": self._expiration,
@@ -743,14 +762,14 @@ class CartoAuth(RequestAuth):
 
     def _store(self) -> None:
         """Keep the token in the cache, if there is one. A cache that cannot be written is told of once."""
-        if not self._use_cache or not self._cache_filepath or not self._access_token:
+        if not self._use_cache or not self._cache_file or not self._access_token:
             return
         try:
             save_cache_file(self._account_file(), self._entry())
         except (OSError, TypeError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             _log.warn_once(
-                f"The CARTO token cannot be kept in {self._cache_filepath} ({reason}). "
+                f"The CARTO token cannot be kept in {self._cache_file} ({reason}). "
                 "It is used all the same; set CARTO_AUTH_HOME to a folder that can be written."
             )
 
@@ -783,7 +802,7 @@ class CartoAuth(RequestAuth):
     @contextmanager
     def _alone_everywhere(self, wait: bool) -> Iterator[bool]:
         """Keep the other processes that share the cache out; as :meth:`_alone_here`."""
-        if not self._use_cache or not self._cache_filepath:
+        if not self._use_cache or not self._cache_file:
             yield True
             return
         import_whole("filelock")

@@ -80,11 +80,17 @@ class Identity(NamedTuple):
 class AccountFile(str):
     """A cache file, and whose entry in it.
 
-    It is the path of the file, so that what takes a path (a replaced ``load_cache_file``, as tests of
-    carto-auth's dependants have it) takes this too.
+    It is the path of the file, and equal to it as text and as ``Path``, so that what takes a path (a replaced
+    ``load_cache_file``, as tests of carto-auth's dependants have it) takes this too.
     """
 
     identity: Identity
+
+    def __eq__(self, other: object) -> bool:
+        return str.__eq__(self, os.fspath(other)) is True if isinstance(other, (str, os.PathLike)) else NotImplemented
+
+    def __hash__(self) -> int:
+        return str.__hash__(self)
 
     @classmethod
     def at(cls, path: str | os.PathLike[str], identity: Identity) -> AccountFile:
@@ -99,20 +105,24 @@ class AccountFile(str):
 def get_home_dir() -> Path:
     """The folder of the default cache files: ``CARTO_AUTH_HOME``, else ``~/.carto-auth``.
 
-    Where there is no usable home, it is the folder that the operating system has for caches.
+    Where there is no usable home, it is the folder that the operating system has for caches. The folder is
+    made if it is not there, as far as that can be: callers may write to it.
     """
     from pathlib import Path
 
-    return Path(_home_dir())
+    folder = Path(_home_dir())
+    with suppress(OSError):
+        _make_folder(folder)
+    return folder
 
 
 def get_cache_filepath(mode: str) -> Path:
-    """The default cache file for ``mode`` (``"oauth"`` or ``"m2m"``)."""
+    """The default cache file for ``mode`` (``"oauth"`` or ``"m2m"``), in :func:`get_home_dir`."""
     return get_home_dir() / f"token_{mode}.json"
 
 
 def default_cache_filepath(mode: str) -> str:
-    """:func:`get_cache_filepath` as a text, for a start that has no other use for ``pathlib``."""
+    """The path of :func:`get_cache_filepath`; nothing is made, and ``pathlib`` not imported."""
     return os.path.join(_home_dir(), f"token_{mode}.json")
 
 
@@ -120,7 +130,7 @@ def _home_dir() -> str:
     named = os.environ.get("CARTO_AUTH_HOME", "").strip()
     if named:
         return os.path.expanduser(named)
-    home = os.path.expanduser("~")
+    home = _user_home()
     own = os.path.join(home, ".carto-auth")
     has_home = home != "~"
     if has_home and _is_usable(own, making=1):
@@ -129,6 +139,17 @@ def _home_dir() -> str:
 
     fallback = platformdirs.user_cache_dir("carto-auth")
     return fallback if not has_home or _is_usable(fallback, making=3) else own
+
+
+def _user_home() -> str:
+    """The home folder; ``"~"`` when there is none."""
+    pathlib = sys.modules.get("pathlib")
+    if pathlib is None:
+        return os.path.expanduser("~")
+    try:
+        return str(pathlib.Path.home())  # which a program may have replaced
+    except RuntimeError:
+        return "~"
 
 
 def _is_usable(folder: str, *, making: int) -> bool:
@@ -247,8 +268,8 @@ def _make_private(folder: str) -> None:
 def save_cache_file(cache_filepath: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     """Keep a token in a cache file, beside those of other accounts; whole or not at all.
 
-    ``data`` with an ``"identity"`` becomes that account's entry; without one, it is kept flat, as
-    carto-auth 0.2.0 does. Nobody but the user can read the file at any time.
+    For an :class:`AccountFile`, and for ``data`` with an ``"identity"``, it becomes that account's entry; else it
+    is kept flat, as carto-auth 0.2.0 does. Nobody but the user can read the file at any time.
 
     Raises:
         OSError: it could not be written; what was there before is still there.
@@ -256,6 +277,9 @@ def save_cache_file(cache_filepath: str | os.PathLike[str], data: Mapping[str, A
     """
     from pathlib import Path
 
+    identity = getattr(cache_filepath, "identity", None)
+    if identity is not None:
+        data = {**data, "identity": str(identity)}
     path = Path(cache_filepath)
     _make_folder(path.parent)
     with locked(path, timeout=_WRITE_LOCK_SECONDS) as alone:

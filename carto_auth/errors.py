@@ -23,7 +23,8 @@
 
 The second column is the built-in (or ``requests``) exception that an error also is, because code written
 for carto-auth 0.2.0 may catch that. A ``ServiceUnreachable`` that comes from the network is a
-``requests.RequestException`` as well; this module cannot say so without importing ``requests``.
+``requests.RequestException`` as well, and an error for an HTTP status a ``requests.HTTPError``; this module cannot
+say so without importing ``requests``.
 """
 
 from __future__ import annotations

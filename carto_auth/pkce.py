@@ -108,11 +108,18 @@ def revoke_refresh_token(refresh_token: str, *, services: Services | None = None
 
 
 class AuthorizationResponse(NamedTuple):
-    """What the authorization server said through the browser (RFC 6749 sections 4.1.2 and 4.1.2.1)."""
+    """What the authorization server said through the browser (RFC 6749 sections 4.1.2 and 4.1.2.1).
+
+    ``repr`` does not show the code.
+    """
 
     code: str | None = None
     error: str | None = None
     error_description: str | None = None
+
+    def __repr__(self) -> str:
+        code = "***" if self.code else None
+        return f"AuthorizationResponse({code!r}, {self.error!r}, {self.error_description!r})"
 
 
 class CartoPKCE:

@@ -321,7 +321,7 @@ def test_a_start_beside_another_users_file_works_and_says_so(file):
 @pytest.mark.parametrize("repair", [load, save])
 def test_loose_modes_of_0_2_0_are_repaired(repair):
     path = cache.get_cache_filepath("m2m")
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(entry()))
     path.parent.chmod(0o755)
     path.chmod(0o644)

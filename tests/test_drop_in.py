@@ -282,9 +282,11 @@ def test_what_the_seams_are_called_with(mode, cache_filepath, seams, m2m_file, m
     loaded, (saved, data) = seams.load_cache_file.call_args.args[0], seams.save_cache_file.call_args.args
     path = Path(cache_filepath or default_cache(mode))
     assert [Path(loaded), Path(saved), Path(carto._cache_filepath)] == [path] * 3
+    given = cache_filepath or path
+    assert (loaded, saved, carto._cache_filepath) == (given, given, given)  # as exact as a mock's assertion
     fetch = getattr(seams, f"get_{mode}_token_info")
     assert fetch.call_args.args == ((True, None) if mode == "oauth" else ("an-id", "a-secret"))
-    assert holds(data, {"api_base_url": BASE} | fetch.return_value)
+    assert data == {"api_base_url": BASE} | fetch.return_value
     assert {"access_token": carto._access_token, "expiration": carto._expiration} == fetch.return_value
 
 
@@ -369,6 +371,18 @@ def test_default_cache_file_reads_as_one_flat_entry(mode, services, person, cola
     assert utils.get_home_dir() == Path.home() / ".carto-auth"
     assert utils.get_cache_filepath(mode) == default_cache(mode)
     assert holds(utils.load_cache_file(default_cache(mode)), expected)
+
+
+def test_home_dir_can_be_written_to(monkeypatch, tmp_path):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    (utils.get_home_dir() / "a-file").touch()
+    assert files_below(tmp_path) != []
+
+
+def test_refused_code_is_an_http_error_of_requests(requests_mock):
+    requests_mock.post(carto_auth.pkce.OAUTH_TOKEN_URL, status_code=403, json={"error": "invalid_grant"})
+    with pytest.raises(requests.HTTPError):
+        CartoPKCE(open_browser=False).get_token_info("a-code")
 
 
 @pytest.mark.parametrize(("left", "expired"), [(-3600, True), (-1, True), (10, False), (3600, False)])

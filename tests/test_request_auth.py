@@ -325,6 +325,25 @@ def test_threads_share_a_renewal(send, carto_sandbox, carto, query):
     assert carto_sandbox.count(TOKEN) == 2
 
 
+def test_a_token_that_changes_between_look_and_lock_is_not_renewed_again():
+    class Racing(CartoAuth):
+        def _renews_quietly(self):
+            self._set_token("another thread's", time.time() + 3600)
+            return True
+
+        def _request(self):
+            raise AssertionError("renewed twice")
+
+    auth = Racing("m2m", API, "first", time.time() + 3600, "id", "secret", use_cache=False)
+    assert auth._token_instead_of("first") == "another thread's"
+
+
+def test_a_changed_token_is_used_where_none_can_be_renewed():
+    auth = at(API, "first")
+    auth._set_token("second", time.time() + 3600)
+    assert (auth._token_instead_of("first"), auth._token_instead_of("second")) == ("second", None)
+
+
 def test_a_pickled_answer_takes_no_credentials_along(carto_sandbox, carto, query):
     pickled = pickle.dumps(with_requests(carto, query))
     assert carto_sandbox.client_secret.encode() not in pickled

@@ -24,7 +24,7 @@ test-peers: $(VENV)/.peers
 	$(BIN)/python -m pytest tests/peers
 
 test-all:
-	@.ci/pythons | while read -r version python; do \
+	@.ci/pythons | grep -v "^$(EXCEPT) " | while read -r version python; do \
 		echo "== Python $$version"; \
 		$(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" </dev/null || exit 1; \
 	done

@@ -116,6 +116,8 @@ def require_bigquery() -> None:
     try:
         import google.auth.credentials
         import google.cloud.bigquery  # noqa: F401 - whether it can be imported is the question
+    except Warning:
+        raise  # somebody made errors of warnings, and Google's packages have some
     except Exception as error:  # a broken one raises whatever it stumbles over, such as protobuf's TypeError
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
     else:

@@ -10,19 +10,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 
-import pytest
-
-from carto_auth import CartoAuth, CredentialsError
-from carto_auth.errors import MissingDependency, RateLimited, ServiceUnavailable, Unauthorized, WarehouseUnavailable
-
-pytest.importorskip("google.cloud.bigquery")
-
 import google.auth._helpers
 import google.auth.exceptions
 import google.auth.transport.requests
+import pytest
 from google.cloud import bigquery
 
+from carto_auth import CartoAuth, CredentialsError
 from carto_auth._bigquery import WarehouseCredentials
+from carto_auth.errors import MissingDependency, RateLimited, ServiceUnavailable, Unauthorized, WarehouseUnavailable
 
 WAREHOUSE = "/v3/connections/carto-dw/token"
 

@@ -30,7 +30,8 @@ def test_readme_programs_run(number, tmp_path, callback_port):
     with CartoSandbox() as sandbox:
         sandbox.credentials_file(tmp_path)
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", program],
+            # Google's packages warn of Python 3.10.
+            [sys.executable, "-W", "error", "-W", "ignore::FutureWarning", "-c", program],
             env={**os.environ, **sandbox.environment(), "BROWSER": WALKER},
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,

@@ -581,8 +581,10 @@ def test_streamlit_app_never_asks_for_a_login(now, monkeypatch, seams):
 
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning", "ignore::FutureWarning")  # Google's own
 def test_etl_loads_a_dataframe(services, m2m_file):
-    bigquery, pandas = pytest.importorskip("google.cloud.bigquery"), pytest.importorskip("pandas")
-    pytest.importorskip("pyarrow")
+    import pandas
+    import pyarrow  # noqa: F401 - the client makes Parquet with it
+    from google.cloud import bigquery
+
     upload = f"{BIGQUERY_URL}/upload/bigquery/v2/projects/a-project/jobs"
     table = {"projectId": "a-project", "datasetId": "d", "tableId": "t"}
     job = {"jobReference": {"jobId": "1"}, "configuration": {"load": {"destinationTable": table}}}
@@ -599,7 +601,6 @@ def test_etl_loads_a_dataframe(services, m2m_file):
 
 
 def test_client_uses_a_patched_get_carto_dw_credentials(requests_mock, monkeypatch):
-    pytest.importorskip("google.cloud.bigquery")
     monkeypatch.setattr(CartoAuth, "get_carto_dw_credentials", lambda self: ("patched", "a-patched-token"))
     requests_mock.get(f"{BIGQUERY_URL}/bigquery/v2/projects/patched/datasets", json={})
     assert list(public_app().get_carto_dw_client().list_datasets()) == []

@@ -29,8 +29,6 @@ Istanbul    Türkiye       15,660,000
 
 @pytest.mark.parametrize("name", OUTPUT)
 def test_an_example(name, carto_sandbox, tmp_path):
-    if name == "etl.py":
-        pytest.importorskip("google.cloud.bigquery")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-W", "ignore::FutureWarning", str(EXAMPLES / name)],
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},

@@ -12,13 +12,12 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 import requests
 
 from carto_auth import CartoAuth, CredentialsError
 from carto_auth.errors import UntrustedAddress
-
-httpx = pytest.importorskip("httpx")
 
 SQL = "/v3/sql/carto_dw/query"
 TOKEN = "/oauth/token"
@@ -52,7 +51,8 @@ def with_asyncio(auth, url, method="GET", content=None):
 
 
 def with_trio(auth, url, method="GET", content=None):
-    trio = pytest.importorskip("trio")
+    import trio
+
     return trio.run(send_async, auth, url, method, content)
 
 
@@ -374,8 +374,8 @@ def slow():
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("is_first", [True, False], ids=["at the end of the token", "after a 401"])
 def test_the_event_loop_goes_on_during_a_renewal(backend, is_first, slow):
-    anyio = pytest.importorskip("anyio")
-    pytest.importorskip(backend)
+    import anyio
+
     if not is_first:
         slow._set_token("first", time.time() + 3600)
 

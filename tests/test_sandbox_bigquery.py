@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-
-from carto_auth._services import AUDIENCE
-from carto_auth.sandbox import CartoSandbox
-
-pytest.importorskip("google.cloud.bigquery")
-
 from google.api_core import exceptions
 from google.auth import credentials as google_credentials
 from google.cloud import bigquery
+
+from carto_auth._services import AUDIENCE
+from carto_auth.sandbox import CartoSandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,7 +190,6 @@ def test_query_and_wait(client: bigquery.Client) -> None:
 
 @pytest.mark.filterwarnings("ignore:Retrieving DataFrames via google-cloud-bigquery:PendingDeprecationWarning")
 def test_data_frames(client: bigquery.Client) -> None:
-    pytest.importorskip("db_dtypes")
     frame = client.query(f"SELECT name, population, latitude FROM {CITIES} ORDER BY population").to_dataframe(
         create_bqstorage_client=False
     )
@@ -316,7 +312,6 @@ def test_demo_data_cannot_be_changed(client: bigquery.Client) -> None:
 
 
 def test_json_lines_are_loaded(client: bigquery.Client) -> None:
-    pytest.importorskip("pyarrow")
     rows = [{"name": "a", "n": 1, "tags": ["x"]}, {"name": "b", "n": 2.5}]
     job = client.load_table_from_json(rows, "shared.lines")
     assert job.result().output_rows == 2
@@ -338,7 +333,6 @@ def test_json_lines_are_loaded(client: bigquery.Client) -> None:
 
 
 def test_a_failed_load_leaves_no_trace(client: bigquery.Client) -> None:
-    pytest.importorskip("pyarrow")
     config = bigquery.LoadJobConfig(schema=[bigquery.SchemaField("n", "INT64")])
     with pytest.raises(exceptions.BadRequest):
         client.load_table_from_json([{"n": 1}, {"n": "x"}], "shared.broken", job_config=config).result()
@@ -349,8 +343,8 @@ def test_a_failed_load_leaves_no_trace(client: bigquery.Client) -> None:
 @pytest.mark.filterwarnings("ignore:Loading DataFrames via google-cloud-bigquery:PendingDeprecationWarning")
 @pytest.mark.filterwarnings("ignore:Loading pandas DataFrame into BigQuery will require:FutureWarning")
 def test_data_frames_are_loaded(client: bigquery.Client) -> None:
-    pytest.importorskip("pyarrow")
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     frame = pandas.DataFrame(
         {"name": ["a", "b"], "n": [1, 2], "at": pandas.to_datetime(["2024-01-01", "2024-01-02"], utc=True)}
     )
@@ -369,7 +363,6 @@ def test_data_frames_are_loaded(client: bigquery.Client) -> None:
 
 
 def test_a_resumable_upload(client: bigquery.Client) -> None:
-    pytest.importorskip("pyarrow")
     lines = "".join(f'{{"n": {n}, "text": "{"x" * 100}"}}\n' for n in range(10_000)).encode()
     config = bigquery.LoadJobConfig(source_format="NEWLINE_DELIMITED_JSON", autodetect=True)
     # Without a size the client cannot use one request, and sends chunks.
@@ -379,7 +372,6 @@ def test_a_resumable_upload(client: bigquery.Client) -> None:
 
 
 def test_other_formats_cannot_be_loaded(client: bigquery.Client) -> None:
-    pytest.importorskip("pyarrow")
     with pytest.raises(exceptions.BadRequest, match="The sandbox cannot load CSV"):
         client.load_table_from_file(io.BytesIO(b"a,b"), "shared.csv", size=3).result()
 

@@ -28,7 +28,7 @@ FLAGS = (
 SCREENSHOTS = Path(os.environ.get("CARTO_AUTH_SCREENSHOTS", tempfile.gettempdir()))
 
 pytestmark = pytest.mark.skipif(
-    not (shutil.which("chromium") and shutil.which("chromedriver")),
+    not (shutil.which("chromium") and shutil.which("chromedriver")) and not os.environ.get("CI"),
     reason="Debian: apt install chromium chromium-driver",
 )
 

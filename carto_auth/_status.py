@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from carto_auth import credentials
 from carto_auth._services import Services
-from carto_auth._token import is_token_expired, jwt_claims, jwt_expiration
+from carto_auth._token import ACCOUNT_CLAIM, EMAIL_CLAIM, is_token_expired, is_usable_token, jwt_claims, jwt_expiration
 from carto_auth.cache import AccountFile, Identity, get_cache_filepath, is_sound_entry, load_cache_file
 from carto_auth.errors import CredentialsError
 
@@ -26,6 +26,7 @@ class Status(NamedTuple):
         access_token: the token, or ``None`` if none was fetched yet; it is never shown.
         expiration: until when the token is good; ``None`` for no token, and for one that does not say.
         cache_file: where the token is kept; ``None`` for sources that are not cached.
+        renewable: whether it is renewed without asking a person.
         problem: what is wrong with the source, or ``None``.
     """
 
@@ -35,6 +36,7 @@ class Status(NamedTuple):
     access_token: str | None = None
     expiration: float | None = None
     cache_file: str | None = None
+    renewable: bool = False
     problem: str | None = None
 
     @property
@@ -42,7 +44,7 @@ class Status(NamedTuple):
         """Whether a program would get a token now without asking a person."""
         if self.problem is not None:
             return False
-        if self.source.kind.startswith("m2m"):
+        if self.renewable:
             return True
         if self.access_token is None:
             return False
@@ -57,7 +59,7 @@ class Status(NamedTuple):
 def get_status(org: str | None = None) -> Status:
     """The status of the credentials that ``CartoAuth.default()`` would use; ``org`` is that of a login."""
     every = credentials.sources()
-    source = credentials.source_in_use()
+    source = next(source for source in every if source.is_there)
     passed_over = every[: every.index(source)]
     try:
         return _status_of(source, passed_over, Services.from_environment(), org)
@@ -93,7 +95,7 @@ def _cached(
     file = get_cache_filepath(mode)
     entry = load_cache_file(AccountFile.at(file, identity))
     if not entry or not is_sound_entry(entry) or ("identity" not in entry and not identity.owns_flat_entry(entry)):
-        return Status(source, passed_over, api_base_url, cache_file=str(file))
+        return Status(source, passed_over, api_base_url, cache_file=str(file), renewable=mode == "m2m")
     return Status(
         source,
         passed_over,
@@ -101,13 +103,11 @@ def _cached(
         entry["access_token"],
         jwt_expiration(entry["access_token"]) or entry["expiration"],
         str(file),
+        renewable=mode == "m2m" or is_usable_token(entry.get("refresh_token")),
     )
 
 
 # ---- for people, and for programs ----------------------------------------------------------------
-
-_EMAIL = "http://app.carto.com/email"
-_ACCOUNT = "http://app.carto.com/account_id"
 
 
 def as_json(status: Status) -> dict[str, Any]:
@@ -117,8 +117,8 @@ def as_json(status: Status) -> dict[str, Any]:
         "usable": status.is_usable,
         "source": {"kind": status.source.kind, "seen": status.source.seen},
         "passed_over": [{"kind": source.kind, "seen": source.seen} for source in status.passed_over],
-        "email": _text(claims.get(_EMAIL)),
-        "account_id": _text(claims.get(_ACCOUNT)),
+        "email": _text(claims.get(EMAIL_CLAIM)),
+        "account_id": _text(claims.get(ACCOUNT_CLAIM)),
         "organization_id": _text(claims.get("org_id")),
         "api_base_url": status.api_base_url,
         "expiration": status.expiration,
@@ -133,8 +133,8 @@ def as_text(status: Status, *, bold: str = "", plain: str = "") -> str:
     rows = [
         ("Source", f"{status.source.name} ({status.source.seen})"),
         *(("Passed over" if number == 0 else "", source.seen) for number, source in enumerate(status.passed_over)),
-        ("E-mail", _text(claims.get(_EMAIL))),
-        ("Account", _text(claims.get(_ACCOUNT))),
+        ("E-mail", _text(claims.get(EMAIL_CLAIM))),
+        ("Account", _text(claims.get(ACCOUNT_CLAIM))),
         ("Organization", _text(claims.get("org_id"))),
         ("API base URL", status.api_base_url),
         ("Token", _token_line(status)),
@@ -156,7 +156,7 @@ def _token_line(status: Status) -> str:
     left = status.expiration - time.time()
     until = datetime.fromtimestamp(status.expiration).astimezone().strftime("%Y-%m-%d %H:%M %Z")
     if left <= 0:
-        return f"ended at {until}"
+        return f"ended at {until}" + ("; the next program that needs one renews it" if status.renewable else "")
     return f"good until {until} (for {_duration(left)})"
 
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 #: The end of the year 9999 in POSIX seconds. A later time is no time but damage.
 LATEST_TIME = 253_402_300_799
 
+#: CARTO's own claims in its tokens.
+EMAIL_CLAIM = "http://app.carto.com/email"
+ACCOUNT_CLAIM = "http://app.carto.com/account_id"
+
 #: A token is renewed ahead of its end by this many seconds, or by this share of its lifetime if that is less.
 RENEWAL_LEEWAY_SECONDS = 60.0
 RENEWAL_LEEWAY_SHARE = 0.1

@@ -39,11 +39,12 @@ if TYPE_CHECKING:
     import threading
 
     from google.cloud import bigquery
+    from typing_extensions import Self
 
     from carto_auth.restricted import RestrictedAuth
     from carto_auth.warehouse import WarehouseToken
 
-    StrPath = str | os.PathLike[str]
+StrPath = str | os.PathLike[str]
 
 #: Seconds that a job waits for another process (or thread) that renews the same token. It is as long as a
 #: request may take; for a login, the person's time comes on top.
@@ -77,7 +78,8 @@ class CartoAuth(RequestAuth):
         use_cache: ``False`` neither reads nor writes a cache.
         open_browser: whether a login may open a browser.
         org: the SSO organization of a login, by its Auth0 id (``org_...``) or its name.
-        interactive: ``False`` never asks a person; ``None`` asks where there is one.
+        interactive: ``False`` never asks a person; ``True`` asks even where nobody seems to be; ``None`` asks where
+            there is one.
         timeout: seconds that a person has for a login.
         services: the services to use; those of the environment, else CARTO's own.
 
@@ -141,7 +143,7 @@ class CartoAuth(RequestAuth):
         interactive: bool | None = None,
         timeout: float = LOGIN_SECONDS,
         services: Services | None = None,
-    ) -> CartoAuth:
+    ) -> Self:
         """A person's login: the cached token while it is good, else a login in the browser.
 
         Args:
@@ -150,7 +152,8 @@ class CartoAuth(RequestAuth):
             open_browser: ``False`` shows a link and asks for the access code instead.
             api_base_url: the API base URL; asked of CARTO if not given.
             org: the SSO organization, by its Auth0 id (``org_...``) or its name.
-            interactive: ``False`` never asks a person; ``None`` asks where there is one.
+            interactive: ``False`` never asks a person; ``True`` asks even where nobody seems to be; ``None`` asks where
+                there is one.
             timeout: seconds that the person has for the login.
             services: the services to use; those of the environment, else CARTO's own.
 
@@ -178,7 +181,7 @@ class CartoAuth(RequestAuth):
     @classmethod
     def begin_oauth(
         cls, *, redirect_uri: str | None = None, org: str | None = None, services: Services | None = None
-    ) -> PendingLogin[CartoAuth]:
+    ) -> PendingLogin[Self]:
         """Begin a person's login in a web app, which cannot wait: send the person to ``url``, then ``finish``.
 
         The account is the person's, so it is kept in no cache, and it asks nobody when its token ends: then
@@ -197,7 +200,7 @@ class CartoAuth(RequestAuth):
         return PendingLogin(partial(cls._logged_in, org, services), redirect_uri, org, services)
 
     @classmethod
-    def _logged_in(cls, org: str | None, services: Services | None, info: Mapping[str, Any]) -> CartoAuth:
+    def _logged_in(cls, org: str | None, services: Services | None, info: Mapping[str, Any]) -> Self:
         auth = cls("oauth", use_cache=False, open_browser=False, org=org, interactive=False, services=services)
         auth._finds_base_url = True
         auth._take(info)
@@ -214,7 +217,7 @@ class CartoAuth(RequestAuth):
         client_id: str | None = None,
         client_secret: str | None = None,
         services: Services | None = None,
-    ) -> CartoAuth:
+    ) -> Self:
         """An application's login: the cached token while it is good, else a new one.
 
         The credentials are those of the file, or of the last three arguments. With neither, they are those of
@@ -262,7 +265,7 @@ class CartoAuth(RequestAuth):
         api_base_url: str | None = None,
         *,
         services: Services | None = None,
-    ) -> CartoAuth:
+    ) -> Self:
         """A CARTO API access token, as it is made in the CARTO Workspace. It is never renewed and never cached.
 
         Args:
@@ -288,7 +291,7 @@ class CartoAuth(RequestAuth):
         return cls._with_token(found, services)
 
     @classmethod
-    def from_cli(cls, profile: str | None = None) -> CartoAuth:
+    def from_cli(cls, profile: str | None = None) -> Self:
         """The CARTO CLI's login, for as long as it is good; the CLI renews it (``carto auth login``).
 
         Args:
@@ -307,14 +310,14 @@ class CartoAuth(RequestAuth):
         return auth
 
     @classmethod
-    def _with_token(cls, found: credentials.AccessToken, services: Services | None) -> CartoAuth:
+    def _with_token(cls, found: credentials.AccessToken, services: Services | None) -> Self:
         """An object with a token that it cannot renew, and about which nobody is asked."""
         auth = cls("oauth", api_base_url=found.api_base_url, use_cache=False, interactive=False, services=services)
         auth._access_token, auth._expiration = found.access_token, LATEST_TIME
         return auth
 
     @classmethod
-    def default(cls, *, interactive: bool | None = None) -> CartoAuth:
+    def default(cls, *, interactive: bool | None = None) -> Self:
         """The credentials that are there, in this order; the first that is there is used, or its error raised.
 
         1. ``CARTO_API_TOKEN``, as :meth:`from_access_token`;
@@ -324,7 +327,8 @@ class CartoAuth(RequestAuth):
         5. a person's login, cached or new, as :meth:`from_oauth`.
 
         Args:
-            interactive: ``False`` never asks a person; ``None`` asks where there is one.
+            interactive: ``False`` never asks a person; ``True`` asks even where nobody seems to be; ``None`` asks where
+                there is one.
 
         Raises:
             CredentialsError: what the one that is there raises.
@@ -366,7 +370,7 @@ class CartoAuth(RequestAuth):
     def get_api_base_url(self) -> str:
         """The API base URL, such as ``https://gcp-us-east1.api.carto.com``.
 
-        It is what the constructor was given, so ``None`` if that was nothing.
+        As it was given, or found by the login; ``None`` only for an object that was made without one and finds none.
         """
         return self._api_base_url  # type: ignore[return-value]
 

@@ -122,14 +122,14 @@ def _logout(options: argparse.Namespace) -> int:
     from carto_auth._services import Services
     from carto_auth.cache import get_cache_filepath
 
-    login = CartoAuth("oauth", cache_filepath=get_cache_filepath("oauth"), org=options.org)
-    accounts = [("login", login)]
+    def forget(name: str, account: CartoAuth) -> None:
+        _say(f"The {name} is forgotten." if account.logout() else f"There was no {name} to forget.")
+
+    forget("login", CartoAuth("oauth", cache_filepath=get_cache_filepath("oauth"), org=options.org))
     source = credentials.source_in_use()
     if source.kind.startswith("m2m"):
         found = credentials.find_m2m(Services.from_environment())
-        accounts.append(("M2M token", CartoAuth("m2m", cache_filepath=get_cache_filepath("m2m"), **found._asdict())))
-    for name, account in accounts:
-        _say(f"The {name} is forgotten." if account.logout() else f"There was no {name} to forget.")
+        forget("M2M token", CartoAuth("m2m", cache_filepath=get_cache_filepath("m2m"), **found._asdict()))
     if source.kind != "login":
         _say(f"Programs still find {source.name} ({source.seen}).")
     return 0

@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions. One root, so that ``except CredentialsError`` catches everything.
+"""What can go wrong, as exceptions. One root, so that one ``except CredentialsError`` is enough.
 
 ::
 

@@ -60,7 +60,8 @@ def get_oauth_token_info(
     Args:
         open_browser: whether to open a browser, where there is one; else the person copies a code.
         org: the SSO organization, by its Auth0 id (``org_...``) or its name.
-        interactive: ``False`` never asks anybody; ``None`` asks where there is a person.
+        interactive: ``False`` never asks anybody; ``True`` asks even where nobody seems to be; ``None`` asks where
+            there is a person.
         timeout: seconds until the login must be done.
         services: the services to ask; those of the environment, else CARTO's own.
 
@@ -129,7 +130,8 @@ class CartoPKCE:
         open_browser: whether to open a browser. In Google Colab, Databricks and other places whose browser
             is on another machine, none is opened.
         org: the SSO organization, by its Auth0 id (``org_...``) or its name.
-        interactive: ``False`` never asks anybody; ``None`` asks where there is a person.
+        interactive: ``False`` never asks anybody; ``True`` asks even where nobody seems to be; ``None`` asks where
+            there is a person.
         timeout: seconds that the person has.
         services: the services to ask; those of the environment, else CARTO's own.
 

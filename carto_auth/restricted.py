@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carto_auth import _log, cache
 from carto_auth._services import normalized_base_url
-from carto_auth._token import LATEST_TIME, is_time, is_token_expired, is_usable_token, jwt_claims, jwt_expiration
+from carto_auth._token import (
+    ACCOUNT_CLAIM,
+    LATEST_TIME,
+    is_time,
+    is_token_expired,
+    is_usable_token,
+    jwt_claims,
+    jwt_expiration,
+)
 from carto_auth.auth import CartoAuth
 from carto_auth.cache import AccountFile, Identity
 from carto_auth.errors import (
@@ -110,6 +118,14 @@ class RestrictedAuth(CartoAuth):
     _owner: CartoAuth | None = None
     _kept_in: AccountFile | None = None
     _restriction: Restriction | None = None
+
+    def logout(self) -> bool:
+        """Do nothing: what is published stays as it is. :meth:`delete` takes the token back.
+
+        Returns:
+            ``False``: nothing was forgotten.
+        """
+        return False
 
     def delete(self) -> bool:
         """Take the token back, at CARTO and in the cache: every page drawn with it stops working.
@@ -292,11 +308,16 @@ def _kept_in(owner: CartoAuth, restriction: Restriction) -> AccountFile | None:
         return None
     claims = jwt_claims(owner.get_access_token())
     # The login's own identity does not name the person: another one may log in after this one.
-    account = f"{claims.get('sub', '')} {claims.get('http://app.carto.com/account_id', '')}".strip()
+    account = f"{claims.get('sub', '')} {claims.get(ACCOUNT_CLAIM, '')}".strip()
     if not account and owner._mode != "m2m":
         return None
     identity = _TokenIdentity.of_token(owner._identity(), account, restriction, owner.get_api_base_url())
     return AccountFile.at(owner._cache_filepath, identity)
+
+
+def _lock_of(kept_in: AccountFile) -> Identity:
+    """What is locked: all restricted tokens of a login or application, so that not each map leaves a lock file."""
+    return Identity(*kept_in.identity)
 
 
 def _kept(kept_in: AccountFile, restriction: Restriction, api: _TokensApi) -> tuple[str, float] | None:
@@ -310,7 +331,7 @@ def _kept(kept_in: AccountFile, restriction: Restriction, api: _TokensApi) -> tu
 
 def _made_once(kept_in: AccountFile, restriction: Restriction, api: _TokensApi) -> tuple[str, float]:
     """A new token, kept; or the one that another thread or process has made meanwhile."""
-    with cache.locked(kept_in, kept_in.identity, timeout=_WAIT_SECONDS):
+    with cache.locked(kept_in, _lock_of(kept_in), timeout=_WAIT_SECONDS):
         found = _kept(kept_in, restriction, api)
         if found is not None:
             return found
@@ -333,7 +354,7 @@ def _made_once(kept_in: AccountFile, restriction: Restriction, api: _TokensApi) 
 
 def _forget(kept_in: AccountFile, token: str) -> None:
     """Take ``token`` out of the cache, but not one that another process has put in its place."""
-    with cache.locked(kept_in, kept_in.identity, timeout=_WAIT_SECONDS):
+    with cache.locked(kept_in, _lock_of(kept_in), timeout=_WAIT_SECONDS):
         entry = cache.load_cache_file(kept_in)
         if entry and entry.get("access_token") == token:
             try:

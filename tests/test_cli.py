@@ -209,3 +209,20 @@ def in_a_terminal(*arguments, **environment):
             shown += chunk
     os.close(controller)
     return shown.decode()
+
+
+def test_logout_forgets_the_login_although_m2m_credentials_are_broken(logged_in):
+    done = run("logout", **{**logged_in, "CARTO_CLIENT_ID": "half"})
+    assert done.returncode == 1
+    assert "The login is forgotten." in done.stderr
+    assert "CARTO_CLIENT_SECRET" in done.stderr
+
+
+def test_status_of_a_login_that_renews_itself(logged_in):
+    file = Path.home() / ".carto-auth" / "token_oauth.json"
+    document = json.loads(file.read_text())
+    for entry in document["tokens"].values():
+        entry.update(access_token="ended", expiration=1000, refresh_token="again")
+    file.write_text(json.dumps(document))
+    done = run("status", **logged_in)
+    assert (done.returncode, "renews it" in done.stdout) == (0, True)

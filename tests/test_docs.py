@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from carto_auth.sandbox import CartoSandbox
+from carto_auth.sandbox.state import Switches
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
@@ -60,3 +62,14 @@ def test_links_lead_somewhere(document):
 def test_python_in_the_documents_is_python(document):
     for program in programs(document.read_text()):
         compile(program, str(document), "exec")
+
+
+def test_the_documented_switches_are_the_sandboxs():
+    text = (ROOT / "docs" / "sandbox.md").read_text()
+    assert set(re.findall(r"carto_sandbox\.(\w+) =", text)) == {switch.name for switch in dataclasses.fields(Switches)}
+
+
+def test_whole_programs_of_the_documents_run(tmp_path):
+    program = next(one for one in programs((ROOT / "docs" / "sandbox.md").read_text()) if "CartoSandbox()" in one)
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("True\n", "")

@@ -336,6 +336,19 @@ def test_delete_takes_it_back_at_carto_and_in_the_cache(carto_sandbox, carto):
     assert query(carto.restricted_to(GRANTS)).status_code == 200
 
 
+def test_logout_leaves_what_is_published(carto_sandbox, carto):
+    restricted = carto.restricted_to(GRANTS)
+    assert restricted.logout() is False
+    assert restricted.delete() is True
+
+
+def test_maps_do_not_each_leave_a_lock_file(carto_sandbox, carto):
+    for number in range(3):
+        carto.restricted_to([("carto_dw", f"SELECT {number}")])
+    locks = list((Path.home() / ".carto-auth").glob("*.lock"))
+    assert len(locks) <= 3  # of the file, of the account, of its restricted tokens
+
+
 def test_delete_of_what_is_gone_already(carto_sandbox, carto):
     restricted = carto.restricted_to(GRANTS)
     carto_sandbox._known.delete_api_token(restricted.get_access_token())

@@ -759,3 +759,25 @@ def test_a_start_takes_less_than_a_second() -> None:
     done = run_python(code)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 1.0
+
+
+def test_a_misspelt_switch_is_refused():
+    sandbox = CartoSandbox()
+    with pytest.raises(AttributeError, match="no switch 'outtage'"):
+        sandbox.outtage = 503
+
+
+def test_a_proxy_does_not_get_between(tmp_path):
+    """Google's client asks the environment's proxy even for addresses on this computer."""
+    program = "from carto_auth import CartoAuth; client = CartoAuth.from_m2m().get_carto_dw_client()\n"
+    program += "print(list(client.query('SELECT 1 AS n').result())[0].n)"
+    with CartoSandbox() as sandbox:
+        proxied = {**os.environ, "HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**proxied, **sandbox.environment()},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.stdout == "1\n", done.stderr

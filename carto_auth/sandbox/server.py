@@ -55,6 +55,7 @@ class CartoSandbox(Switches):
     """
 
     _server: BaseWSGIServer | None = None
+    _known_attributes = frozenset({"client_id", "client_secret"})
 
     def __post_init__(self) -> None:
         self.client_id, self.client_secret = "", ""
@@ -202,6 +203,9 @@ class CartoSandbox(Switches):
             "CARTO_CLIENT_ID": self.client_id,
             "CARTO_CLIENT_SECRET": self.client_secret,
             "BIGQUERY_EMULATOR_HOST": self.url,
+            # Google's client would go through a proxy even to this computer. Python reads the lower case first.
+            "NO_PROXY": _without_proxy(),
+            "no_proxy": _without_proxy(),
         }
 
     def revoke_access_tokens(self) -> None:
@@ -211,6 +215,12 @@ class CartoSandbox(Switches):
     def revoke_warehouse_tokens(self) -> None:
         """Every warehouse token issued so far gets a 401 from now on."""
         self._known.revoke_warehouse_tokens()
+
+
+def _without_proxy() -> str:
+    """The hosts to which no proxy leads: this computer's, beside those that the environment names."""
+    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    return ",".join(filter(None, (named, HOST, "localhost")))
 
 
 class _QuietHandler(WSGIRequestHandler):

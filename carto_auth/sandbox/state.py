@@ -7,8 +7,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, NamedTuple
 
 from carto_auth._services import CLIENT_ID, REDIRECT_URI
 
@@ -41,6 +41,19 @@ class Switches:
 
     def __post_init__(self) -> None:
         """For the subclass: the ``__init__`` that dataclass writes calls it only if it is there."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse a switch that there is not: a misspelt outage would be none, and its test would test nothing."""
+        if not name.startswith("_") and not hasattr(type(self), name) and name not in self._known_attributes:
+            raise AttributeError(f"The sandbox has no switch {name!r}; it has {', '.join(sorted(_switch_names()))}.")
+        super().__setattr__(name, value)
+
+    #: What a subclass sets besides the switches.
+    _known_attributes: ClassVar[frozenset[str]] = frozenset()
+
+
+def _switch_names() -> list[str]:
+    return [switch.name for switch in fields(Switches)]
 
 
 class Request(NamedTuple):

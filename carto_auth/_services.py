@@ -86,7 +86,7 @@ class Services(NamedTuple):
 
     def hosts(self) -> set[str]:
         """The hosts, with their ports where they name one, that the user trusts by naming them."""
-        return {_split(url).netloc for url in (self.auth_url, self.accounts_url, self.app_url)}
+        return {split_url(url).netloc for url in (self.auth_url, self.accounts_url, self.app_url)}
 
 
 def _environment_url(variable: str, default: str) -> str:
@@ -107,7 +107,7 @@ def require_secure(url: str, named_by: str) -> None:
     """
     if _is_plain_https(url):
         return
-    parts = _split(url)
+    parts = split_url(url)
     problem = None
     if parts.scheme not in ("https", "http") or not parts.hostname:
         problem = "is not an https:// address"
@@ -197,7 +197,7 @@ def tenant_url(tenant_domain: object, services: Services, secrets: Collection[st
     """
     if isinstance(tenant_domain, str):
         if not services.are_cartos_own and tenant_domain in services.hosts():
-            scheme = "http" if is_loopback(_split(f"//{tenant_domain}").hostname or "") else "https"
+            scheme = "http" if is_loopback(split_url(f"//{tenant_domain}").hostname or "") else "https"
             return f"{scheme}://{tenant_domain}"
         if is_public_name(tenant_domain):
             return f"https://{tenant_domain}"
@@ -218,7 +218,7 @@ def discovered_base_url(base_url: object, tenant: str, secrets: Collection[str] 
     """
     if isinstance(base_url, str):
         url = normalized_base_url(base_url)
-        parts, own = _split(url), _split(tenant)
+        parts, own = split_url(url), split_url(tenant)
         plain = (
             url.isascii() and url.isprintable() and not set(url) & set(" \\?#@;%") and "/../" not in f"{parts.path}/"
         )
@@ -226,8 +226,9 @@ def discovered_base_url(base_url: object, tenant: str, secrets: Collection[str] 
         at_carto = parts.scheme == "https" and parts.netloc.endswith(".carto.com") and is_public_name(parts.netloc)
         if plain and (on_own_host or at_carto):
             return url
+    host, shown = split_url(tenant).netloc, _shown(base_url, secrets)
     raise UntrustedAddress(
-        f"The configuration at {_split(tenant).netloc} names an API address outside CARTO: {_shown(base_url, secrets)}",
+        f"The configuration at {host} names an API address outside CARTO: {shown}",
         remedy="If it is right, pass it yourself as api_base_url=.",
     )
 
@@ -245,7 +246,7 @@ class _Unsplittable:
     username = password = None
 
 
-def _split(url: str) -> SplitResult | _Unsplittable:
+def split_url(url: str) -> SplitResult | _Unsplittable:
     from urllib.parse import urlsplit
 
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from carto_auth import CredentialsError, _http, errors
+from carto_auth import CredentialsError, _answers, errors
 
 DOCS = Path(__file__).parent.parent / "docs" / "errors.md"
 CLASSES = {name: getattr(errors, name) for name in errors.__all__}
@@ -31,7 +31,7 @@ OTHER_BASES = {
     "InvalidAnswer": ValueError,
 }
 every_class = pytest.mark.parametrize(
-    "kind", [*CLASSES.values(), _http.RequestFailed, _http.Unreadable], ids=lambda kind: kind.__name__
+    "kind", [*CLASSES.values(), _answers.RequestFailed, _answers.Unreadable], ids=lambda kind: kind.__name__
 )
 
 
@@ -85,10 +85,10 @@ def test_other_bases(name, base):
 
 
 def test_what_comes_from_the_network_is_an_error_of_requests():
-    assert issubclass(_http.RequestFailed, requests.RequestException)
-    assert issubclass(_http.RequestFailed, errors.ServiceUnreachable)
-    assert issubclass(_http.Unreadable, requests.RequestException)
-    assert issubclass(_http.Unreadable, errors.InvalidAnswer)
+    assert issubclass(_answers.RequestFailed, requests.RequestException)
+    assert issubclass(_answers.RequestFailed, errors.ServiceUnreachable)
+    assert issubclass(_answers.Unreadable, requests.RequestException)
+    assert issubclass(_answers.Unreadable, errors.InvalidAnswer)
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -15,7 +15,7 @@ import pytest
 import requests
 from servers import Server, answering, http, then_closing
 
-from carto_auth import _http
+from carto_auth import _answers, _connections, _http
 from carto_auth.errors import (
     CredentialsError,
     InvalidAnswer,
@@ -34,13 +34,13 @@ MIB = 1024 * 1024
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(_http, "BACKOFF_SECONDS", 0.0)
-    monkeypatch.setattr(_http, "JITTER_SECONDS", 0.0)
+    monkeypatch.setattr(_connections, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(_connections, "JITTER_SECONDS", 0.0)
 
 
 def wait_for_request_threads():
     for thread in threading.enumerate():
-        if thread.name == _http._THREAD_NAME:
+        if thread.name == _connections.THREAD_NAME:
             thread.join(5)
             assert not thread.is_alive(), "a request goes on for ever"
 
@@ -149,14 +149,14 @@ def test_after_that_the_next_request_is_served(script, impatient):
 def test_a_request_is_not_sent_after_its_failure_was_told(impatient, monkeypatch):
     """The name is looked up for so long that the caller was told already."""
     looked_up, told = threading.Event(), threading.Event()
-    real = _http._Cuttable._new_conn
+    real = _connections._Cuttable._new_conn
 
     def slow(self):
         looked_up.set()
         assert told.wait(5)
         return real(self)
 
-    monkeypatch.setattr(_http._Cuttable, "_new_conn", slow)
+    monkeypatch.setattr(_connections._Cuttable, "_new_conn", slow)
     with Server(answering(http({}))) as server:
         fails(server, ServiceUnreachable)
         assert looked_up.is_set()
@@ -193,7 +193,7 @@ def test_ctrl_c_ends_a_wait_at_once(monkeypatch):
 
 def test_without_a_thread_to_be_had_the_request_is_sent_all_the_same(monkeypatch):
     def start(self):
-        if self.name == _http._THREAD_NAME:
+        if self.name == _connections.THREAD_NAME:
             raise RuntimeError("can't create new thread at interpreter shutdown")
         return real(self)
 
@@ -325,8 +325,8 @@ def test_a_connection_that_failed_is_tried_again_even_for_a_code(monkeypatch):
             raise _http_new_connection_error(self)
         return real(self)
 
-    real = _http._Cuttable._new_conn
-    monkeypatch.setattr(_http._Cuttable, "_new_conn", refused)
+    real = _connections._Cuttable._new_conn
+    monkeypatch.setattr(_connections._Cuttable, "_new_conn", refused)
     with Server(answering(http({"good": True}))) as server:
         assert post(server, repeatable=False) == {"good": True}
         assert len(server.requests) == 1
@@ -348,8 +348,8 @@ def waits(monkeypatch):
 
 
 def test_waits_grow_and_differ(waits, monkeypatch):
-    monkeypatch.setattr(_http, "BACKOFF_SECONDS", 0.3)
-    monkeypatch.setattr(_http, "JITTER_SECONDS", 0.3)
+    monkeypatch.setattr(_connections, "BACKOFF_SECONDS", 0.3)
+    monkeypatch.setattr(_connections, "JITTER_SECONDS", 0.3)
     with Server(answering(http(status=503))) as server:
         for _ in range(5):
             fails(server)
@@ -402,7 +402,7 @@ def test_no_wait_beyond_the_deadline(impatient, waits):
 
 # ---- answers -------------------------------------------------------------------------------------
 
-PORTAL = _http._CAPTIVE_PORTAL
+PORTAL = _answers.CAPTIVE_PORTAL
 NO_TOKEN = "CARTO handed out no token: {host} "
 ANSWERS = {
     # answer, class, message, (status, error, error_description, retry_after)
@@ -611,7 +611,7 @@ NOW = 1_800_000_000
 )
 def test_when_to_try_again(headers, seconds, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: NOW)
-    monkeypatch.setattr(_http, "LONGEST_RETRY_AFTER", -1)  # no second try: only the message is of interest
+    monkeypatch.setattr(_connections, "LONGEST_RETRY_AFTER", -1)  # no second try: only the message is of interest
     with Server(answering(http(status=429, **headers))) as server:
         error = fails(server, RateLimited)
     assert error.retry_after == seconds
@@ -708,7 +708,7 @@ def test_a_connection_is_kept_after_an_error():
 def test_an_old_connection_is_not_used(monkeypatch):
     with Server(answering(http({}))) as server:
         post(server)
-        monkeypatch.setattr(_http, "LONGEST_IDLE_SECONDS", -1)
+        monkeypatch.setattr(_connections, "LONGEST_IDLE_SECONDS", -1)
         post(server, repeatable=False)
         assert server.connections == 2
 
@@ -741,7 +741,7 @@ def test_threads_do_not_share_connections():
 
 FORK = """
 import os, sys
-from carto_auth import _http
+from carto_auth import _answers, _connections, _http
 post = lambda: _http.post_form(sys.argv[1], {"pid": str(os.getpid())}, failure="It failed")
 post()
 child = os.fork()
@@ -772,9 +772,9 @@ def test_nothing_is_left_open():
     """At the end of a process, of a thread, and after every kind of failure."""
     program = """
 import gc, sys, threading
-from carto_auth import _http
+from carto_auth import _answers, _connections, _http
 from carto_auth.errors import CredentialsError
-_http.BACKOFF_SECONDS = _http.JITTER_SECONDS = 0.0
+_connections.BACKOFF_SECONDS = _connections.JITTER_SECONDS = 0.0
 def post():
     for path in ("good", "silent", "closing", "outage", "large", "good"):
         _http.TOTAL_SECONDS = 0.2 if path == "silent" else 60.0

@@ -18,6 +18,8 @@ FLOORS = [
     {"errors", "_log", "_typing", "_whole_imports"},
     {"_token"},
     {"_services", "_surroundings", "_loopback"},
+    {"_answers"},
+    {"_connections"},
     {"_http", "_request_auth"},
     {"pkce", "m2m", "cache", "discovery", "warehouse", "credentials", "_bigquery"},
     {"auth", "_status", "restricted"},
@@ -74,7 +76,7 @@ def test_the_check_sees_an_upward_import():
     assert imported_modules(ast.parse("if TYPE_CHECKING:\n    from carto_auth.auth import CartoAuth")) == set()
 
 
-def test_only_one_module_sends_requests():
+def test_the_door_to_the_network_is_small():
     senders = set()
     for file in module_files():
         for node in ast.walk(ast.parse(file.read_text())):
@@ -82,8 +84,8 @@ def test_only_one_module_sends_requests():
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(name.split(".")[0] in ("requests", "urllib3", "http", "httpx") for name in names):
                 senders.add(file.stem)
-    # _loopback's http is the server's side.
-    assert senders == {"_http", "_loopback"}
+    # They are behind _http, and nobody else opens them. The http of _loopback is the server's side.
+    assert senders == {"_connections", "_answers", "_loopback"}
 
 
 def test_utils_defines_nothing():
@@ -96,3 +98,9 @@ def test_importing_the_package_imports_nothing_heavy():
     program = f"import sys, carto_auth; print([m for m in {heavy} if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
+
+
+@pytest.mark.parametrize("behind", ["_connections", "_answers"])
+def test_only_http_opens_what_is_behind_it(behind):
+    importers = {file.stem for file in module_files() if behind in imported_modules(ast.parse(file.read_text()))}
+    assert importers <= {"_http", "_connections"}

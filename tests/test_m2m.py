@@ -5,7 +5,7 @@ import time
 import pytest
 from servers import Server, answering, http
 
-from carto_auth import CartoAuth, _http
+from carto_auth import CartoAuth, _connections, _http
 from carto_auth._services import Services
 from carto_auth.errors import InvalidAnswer, RateLimited, ServiceUnreachable, Unauthorized
 from carto_auth.m2m import get_m2m_token_info
@@ -123,8 +123,8 @@ def test_offline(monkeypatch, tmp_path):
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", offline)
-    monkeypatch.setattr(_http, "BACKOFF_SECONDS", 0.0)
-    monkeypatch.setattr(_http, "JITTER_SECONDS", 0.0)
+    monkeypatch.setattr(_connections, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(_connections, "JITTER_SECONDS", 0.0)
     with pytest.raises(ServiceUnreachable) as caught:
         get_m2m_token_info("an-id", "a-secret")
     assert str(caught.value) == (

@@ -13,7 +13,7 @@ import urllib.parse
 import pytest
 from servers import Server, answering, http, then_closing
 
-from carto_auth import CartoAuth, CredentialsError, _http, cli
+from carto_auth import CartoAuth, CredentialsError, _answers, _connections, _http, cli
 from carto_auth._services import Services
 from carto_auth.credentials import AccessToken, M2MCredentials
 from carto_auth.discovery import get_api_base_url
@@ -105,11 +105,11 @@ def cut(request):
 
 def padded(request):
     """So that our own cut would go through a secret."""
-    return "x" * (_http.LONGEST_QUOTE - 15) + decoded(request)
+    return "x" * (_answers.LONGEST_QUOTE - 15) + decoded(request)
 
 
 def far_away(request):
-    return "x " * (5 * _http.LONGEST_QUOTE // 2 - 8) + decoded(request)
+    return "x " * (5 * _answers.LONGEST_QUOTE // 2 - 8) + decoded(request)
 
 
 def raw(content):
@@ -196,8 +196,8 @@ CALLS = {
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
     monkeypatch.setattr(_http, "READ_SECONDS", 5.0)
-    monkeypatch.setattr(_http, "BACKOFF_SECONDS", 0.0)
-    monkeypatch.setattr(_http, "JITTER_SECONDS", 0.0)
+    monkeypatch.setattr(_connections, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(_connections, "JITTER_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -396,13 +396,13 @@ def test_the_logger_is_silent_by_default():
     program = """
 import logging, warnings
 warnings.simplefilter("ignore")
-from carto_auth import _http, _log
-_http.BACKOFF_SECONDS = _http.JITTER_SECONDS = 0.0
+from carto_auth import _answers, _connections, _http, _log
+_connections.BACKOFF_SECONDS = _connections.JITTER_SECONDS = 0.0
 _log.warn_once("something to mend")
 _log.debug("a line")
 try:
     _http.get_text("http://127.0.0.1:1/", failure="It failed")
-except _http.RequestFailed:
+except _answers.RequestFailed:
     pass
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ import pytest
 import trustme
 from servers import Server, answering, connect_proxy, http
 
-from carto_auth import CartoAuth, _http
+from carto_auth import CartoAuth, _answers, _connections, _http
 from carto_auth._services import Services
 from carto_auth.errors import ServiceUnreachable
 from carto_auth.m2m import get_m2m_token_info
@@ -16,7 +16,7 @@ from carto_auth.m2m import get_m2m_token_info
 TOKEN = http({"access_token": "fresh", "expires_in": 86400})
 HINT = (
     "Behind a company's proxy, or with a CARTO that has a private certificate authority, set REQUESTS_CA_BUNDLE to "
-    f"its CA bundle. If it has expired, check this computer's date. {_http._CAPTIVE_PORTAL}"
+    f"its CA bundle. If it has expired, check this computer's date. {_answers.CAPTIVE_PORTAL}"
 )
 YEARS_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
 
@@ -35,8 +35,8 @@ def bundle(ca, tmp_path):
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(_http, "BACKOFF_SECONDS", 0.0)
-    monkeypatch.setattr(_http, "JITTER_SECONDS", 0.0)
+    monkeypatch.setattr(_connections, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(_connections, "JITTER_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_a_handshake_without_an_end(script, names, monkeypatch):
         names["auth.carto.com"] = server
         assert fails() == "auth.carto.com did not finish its answer within 0 s. Try again later."
         for thread in threading.enumerate():
-            if thread.name == _http._THREAD_NAME:
+            if thread.name == _connections.THREAD_NAME:
                 thread.join(5)
                 assert not thread.is_alive()
 

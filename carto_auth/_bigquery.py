@@ -30,7 +30,7 @@ class WarehouseRefreshError(google.auth.exceptions.RefreshError, CredentialsErro
         CredentialsError.__init__(self, message, **details)
 
 
-class WarehouseCredentials(google.auth.credentials.Credentials):
+class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
     """Google credentials whose tokens come from CARTO.
 
     ``google-auth`` calls :meth:`refresh` ahead of the expiry and when BigQuery answers 401. They can be
@@ -43,6 +43,12 @@ class WarehouseCredentials(google.auth.credentials.Credentials):
         self._carto_auth = carto_auth
         self._here: dict[int, _Process] = {}
         self._use(token)
+
+    def with_quota_project(self, quota_project_id: str) -> WarehouseCredentials:
+        """The same credentials, whose use counts towards another project's quota."""
+        other = WarehouseCredentials(self._carto_auth, self.token or "")
+        other._quota_project_id = quota_project_id
+        return other
 
     def apply(self, headers: Any, token: str | None = None) -> None:
         """Put the token into ``headers``, and remember which one this thread has sent."""

@@ -154,10 +154,13 @@ def _send(
     deadline = time.monotonic() + TOTAL_SECONDS
     session = kept_session(loopback=is_loopback(split_url(url).hostname or ""))
     session.adapter.max_retries = retries(repeatable=repeatable, deadline=deadline)
-    outcome: list[Response | CredentialsError] = []
+    outcome: list[Response | BaseException] = []
 
     def work() -> None:
-        outcome.append(_outcome(session, method, url, data, headers, host, deadline))
+        try:
+            outcome.append(_outcome(session, method, url, data, headers, host, deadline))
+        except BaseException as error:  # an end of the program, as a test may ask for one: for the caller
+            outcome.append(error)
 
     _log.debug("%s %s", method, without_secrets(url, secrets))
     in_time = False
@@ -174,7 +177,7 @@ def _send(
     if isinstance(result, Response):
         _log.debug("%s answered %s", host, result.status)
         return result
-    _log.debug("%s: %s", host, result.message)
+    _log.debug("%s: %s", host, getattr(result, "message", type(result).__name__))
     try:
         raise result
     finally:

@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 
 from carto_auth import credentials
 from carto_auth._services import Services
-from carto_auth._token import ACCOUNT_CLAIM, EMAIL_CLAIM, is_token_expired, is_usable_token, jwt_claims, jwt_expiration
+from carto_auth._token import (
+    ACCOUNT_CLAIM,
+    EMAIL_CLAIM,
+    is_token_expired,
+    is_usable_token,
+    jwt_claims,
+    jwt_expiration,
+    true_expiration,
+)
 from carto_auth.cache import AccountFile, Identity, get_cache_filepath, is_sound_entry, load_cache_file
 from carto_auth.errors import CredentialsError
 
@@ -101,7 +109,7 @@ def _cached(
         passed_over,
         api_base_url or entry.get("api_base_url"),
         entry["access_token"],
-        jwt_expiration(entry["access_token"]) or entry["expiration"],
+        true_expiration(entry["access_token"], entry["expiration"], entry.get("issued_at")),
         str(file),
         renewable=mode == "m2m" or is_usable_token(entry.get("refresh_token")),
     )
@@ -154,7 +162,10 @@ def _token_line(status: Status) -> str:
     if status.expiration is None:
         return "good; it does not say until when"
     left = status.expiration - time.time()
-    until = datetime.fromtimestamp(status.expiration).astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    try:
+        until = datetime.fromtimestamp(status.expiration).astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    except (ValueError, OverflowError):  # past the year 9999, as a time zone may have it
+        return "good; it does not end"
     if left <= 0:
         return f"ended at {until}" + ("; the next program that needs one renews it" if status.renewable else "")
     return f"good until {until} (for {_duration(left)})"

@@ -85,6 +85,18 @@ def jwt_expiration(token: str) -> int | None:
     return int(expiration) if is_time(expiration) else None
 
 
+def true_expiration(token: str, expiration: float | None, issued_at: object) -> float | None:
+    """Until when a token is good, POSIX seconds: its JWT's own ``exp``, else the ``expiration`` kept beside it.
+
+    A JWT that had ended when it was handed out (at ``issued_at``, by this computer's clock) shows that the clock is
+    ahead. Then what was counted from the answer is what still works, until the clock is put right.
+    """
+    own = jwt_expiration(token)
+    if own is None or (is_time(issued_at) and own <= issued_at <= time.time()):
+        return expiration
+    return own
+
+
 def jwt_lifetime(token: str) -> float | None:
     """Seconds from a JWT's ``iat`` to its ``exp``; ``None`` when it does not say."""
     claims = jwt_claims(token)

@@ -19,12 +19,20 @@ from carto_auth._token import (
     jwt_expiration,
     jwt_lifetime,
     renewal_leeway,
+    true_expiration,
 )
 from carto_auth._typing import TYPE_CHECKING, Any, TypeVar
 from carto_auth._whole_imports import import_whole
 from carto_auth.cache import AccountFile, Identity, default_cache_filepath, load_cache_file, save_cache_file
 from carto_auth.discovery import first_visit, get_api_base_url
-from carto_auth.errors import CredentialsError, LoginRequired, MissingCredential, TenantNotFound, Unauthorized
+from carto_auth.errors import (
+    CredentialsError,
+    InvalidAnswer,
+    LoginRequired,
+    MissingCredential,
+    TenantNotFound,
+    Unauthorized,
+)
 from carto_auth.m2m import get_m2m_token_info
 from carto_auth.pkce import (
     LOGIN_SECONDS,
@@ -125,7 +133,7 @@ class CartoAuth(RequestAuth):
         self._cli_profile: credentials.CliProfile | None = None
         self._home_process = _this_process()
         self._locks: dict[int, tuple[threading.Lock, threading.Lock]] = {}
-        self._set_token(access_token, expiration)
+        self._set_token(access_token, _time_argument(expiration))
         if access_token:
             self._store()
 
@@ -169,9 +177,7 @@ class CartoAuth(RequestAuth):
             use_cache=use_cache,
             open_browser=open_browser,
             org=org,
-            interactive=interactive,
-            timeout=timeout,
-            services=services,
+            **_where_given(interactive=interactive, timeout=timeout, services=services),
         )
         auth._keep_in(cache_filepath)
         auth._finds_base_url = True
@@ -253,7 +259,7 @@ class CartoAuth(RequestAuth):
             found = credentials.given_m2m(*inline, known)
         else:
             found = credentials.find_m2m(known)
-        auth = cls("m2m", use_cache=use_cache, services=services, **found._asdict())
+        auth = cls("m2m", use_cache=use_cache, **found._asdict(), **_where_given(services=services))
         auth._keep_in(cache_filepath)
         auth._start()
         return auth
@@ -622,7 +628,9 @@ class CartoAuth(RequestAuth):
     def _take(self, info: Mapping[str, Any]) -> None:
         """Use a token info that was just earned."""
         self._refresh_token = info.get("refresh_token", self._refresh_token)
-        self._set_token(info["access_token"], info["expiration"], issued_at=info.get("issued_at"))
+        if not info.get("access_token"):
+            raise InvalidAnswer("The login gave no access token.", remedy="Try again.")
+        self._set_token(info["access_token"], info.get("expiration"), issued_at=info.get("issued_at"))
         if self._refresh_token is not None and not self._api_base_url:
             self._store()  # a rotated one is the only one, and finding the base URL may take its time
         self._find_base_url()
@@ -693,7 +701,7 @@ class CartoAuth(RequestAuth):
             _log.debug("the cached token is not of this account")
             return False
         token, expiration = entry["access_token"], entry["expiration"]
-        if is_token_expired(jwt_expiration(token) or expiration):
+        if is_token_expired(true_expiration(token, expiration, entry.get("issued_at"))):
             return self._adopt_refresh_token(entry)
         self._api_base_url = self._api_base_url or entry.get("api_base_url")
         self._adopt_refresh_token(entry)
@@ -741,9 +749,8 @@ class CartoAuth(RequestAuth):
     def _set_token(self, token: str | None, expiration: float | None, issued_at: object = None) -> None:
         lifetime = None
         if token:
-            own = jwt_expiration(token)
-            expiration = own if own else expiration
-            lifetime = jwt_lifetime(token) if own else None
+            expiration = true_expiration(token, expiration, issued_at)
+            lifetime = jwt_lifetime(token)
             if lifetime is None and expiration and is_time(issued_at):
                 lifetime = expiration - issued_at
         # In this order, see get_access_token.
@@ -790,7 +797,9 @@ class CartoAuth(RequestAuth):
         return self._locks.setdefault(os.getpid(), (threading.Lock(), threading.Lock()))
 
     def _wait_seconds(self) -> float:
-        return _RENEWAL_WAIT_SECONDS + (self._timeout if self._mode == "oauth" else 0.0)
+        # A person may be given for ever; locks count no further than this.
+        person = min(self._timeout, 7 * 86_400.0) if self._mode == "oauth" else 0.0
+        return _RENEWAL_WAIT_SECONDS + person
 
     @contextmanager
     def _alone_here(self, wait: bool) -> Iterator[bool]:
@@ -824,6 +833,29 @@ class CartoAuth(RequestAuth):
 
     def __repr__(self) -> str:
         return f"<CartoAuth {self._mode} {self._api_base_url or 'without an API base URL'}>"
+
+
+def _time_argument(expiration: Any) -> Any:
+    """The ``expiration`` given to the constructor; numbers of any library will do.
+
+    Raises:
+        TypeError: it is no number.
+    """
+    if expiration is None:
+        return None
+    try:
+        is_number = not isinstance(expiration, (str, bytes)) and float(expiration) == float(expiration)
+    except (TypeError, ValueError, OverflowError):
+        is_number = False
+    if not is_number:
+        raise TypeError(f"expiration must be POSIX seconds, a number, not {type(expiration).__name__}")
+    return expiration
+
+
+def _where_given(**options: Any) -> dict[str, Any]:
+    """The options that are not at their defaults: the constructor of a subclass may know those of 0.2.0 alone."""
+    defaults = {"interactive": None, "timeout": LOGIN_SECONDS, "services": None}
+    return {name: value for name, value in options.items() if value != defaults[name]}
 
 
 def _this_process() -> tuple[int, bytes]:

@@ -7,6 +7,7 @@ nothing is lost before it is known whose it is. Keys that are not ours are kept.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -30,6 +31,9 @@ FLAT_KEYS = ("api_base_url", "access_token", "expiration")
 LARGEST_FILE = 4 * 1024 * 1024
 
 _VERSION = 1
+
+#: A folder that is not there, for a user who has none.
+NOWHERE = os.path.join(os.sep, "nonexistent", ".carto-auth")
 
 #: How the identity of a restricted token begins: it is a map's, and no account's.
 _RESTRICTED = "mode=restricted&"
@@ -72,7 +76,7 @@ class Identity(NamedTuple):
         if claims and claims.get("azp", self.client_id) != self.client_id:
             return False
         if self.mode == "m2m":
-            base_url = entry["api_base_url"]
+            base_url = entry.get("api_base_url")
             return isinstance(base_url, str) and normalized_base_url(base_url) == self.api_base_url
         return (claims.get("org_id") or "") == self.organization
 
@@ -94,9 +98,14 @@ class AccountFile(str):
 
     @classmethod
     def at(cls, path: str | os.PathLike[str], identity: Identity) -> AccountFile:
-        account_file = cls(os.fspath(path))
+        account_file = cls(_named(path))
         account_file.identity = identity
         return account_file
+
+
+def _named(path: str | os.PathLike[str]) -> str:
+    """A path as text, ``~`` as the home: a folder called ``~`` in the current one is what nobody wants."""
+    return os.path.expanduser(os.fsdecode(path))
 
 
 # ---- where it is ---------------------------------------------------------------------------------
@@ -137,7 +146,12 @@ def _home_dir() -> str:
         return own
     import platformdirs
 
-    fallback = platformdirs.user_cache_dir("carto-auth")
+    try:
+        fallback = platformdirs.user_cache_dir("carto-auth")
+    except RuntimeError:
+        fallback = ""
+    if not os.path.isabs(fallback):  # there is no home to look for it in
+        return NOWHERE if not has_home else own
     return fallback if not has_home or _is_usable(fallback, making=3) else own
 
 
@@ -170,7 +184,9 @@ def load_cache_file(cache_filepath: str | os.PathLike[str]) -> dict[str, Any] | 
     A flat file of carto-auth 0.2.0 is returned as it is. A file of ours gives its entry, if there is just
     one: from several accounts none is picked by guess. Damage of any kind is the same as no file.
     """
-    document = _read(os.fspath(cache_filepath))
+    if not cache_filepath:
+        return None
+    document = _read(_named(cache_filepath))
     entries = _entries(document)
     identity = getattr(cache_filepath, "identity", None)
     if identity is not None and str(identity) in entries:
@@ -280,11 +296,13 @@ def save_cache_file(cache_filepath: str | os.PathLike[str], data: Mapping[str, A
     identity = getattr(cache_filepath, "identity", None)
     if identity is not None:
         data = {**data, "identity": str(identity)}
-    path = Path(cache_filepath)
+    path = Path(_named(cache_filepath))
+    if _is_device(path):  # root would put a file in the place of /dev/null
+        raise OSError(errno.EINVAL, "it is a device, not a file")
     _make_folder(path.parent)
     with locked(path, timeout=_WRITE_LOCK_SECONDS) as alone:
         if os.path.lexists(path) and not _is_ours(path.lstat()):
-            raise PermissionError(f"{path} belongs to another user")
+            raise PermissionError(errno.EPERM, "it belongs to another user")
         document = _updated(_read(str(path)), data)
         _replace(path, _encoded(document, otherwise=_updated({}, data)), sweep=alone)
 
@@ -297,7 +315,7 @@ def forget_entry(cache_filepath: str | os.PathLike[str], identity: Identity) -> 
     """
     from pathlib import Path
 
-    path = Path(cache_filepath)
+    path = Path(_named(cache_filepath))
     with locked(path, timeout=_WRITE_LOCK_SECONDS) as alone:
         document = _read(str(path))
         found = str(identity) in _entries(document)
@@ -314,6 +332,15 @@ def forget_entry(cache_filepath: str | os.PathLike[str], identity: Identity) -> 
 
 def _is_flat_of(document: Mapping[str, Any], identity: Identity) -> bool:
     return all(key in document for key in FLAT_KEYS) and is_sound_entry(document) and identity.owns_flat_entry(document)
+
+
+def _is_device(path: Path) -> bool:
+    """Whether ``path`` is a device, or a link to one, such as /dev/stdout."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 
 
 def _updated(document: dict[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -407,7 +434,9 @@ def _acquired(cache_filepath: str | os.PathLike[str], identity: Identity | None,
 
     from filelock import FileLock, Timeout
 
-    path = Path(cache_filepath)
+    path = Path(_named(cache_filepath))
+    if _is_device(path):
+        return None  # /dev is no place for a lock file
     name = f".{path.name}.lock" if identity is None else f".{path.name}.{_digest(str(identity))}.lock"
     try:
         _make_folder(path.parent)

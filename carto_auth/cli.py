@@ -31,6 +31,9 @@ exit codes: 0 done, 1 could not, 2 wrong usage
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 when it did, 1 when it could not, 2 for wrong usage."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if sys.stdout is None:
+        _say("carto-auth: there is no standard output to write to")
+        return 1
     try:
         if arguments == ["token"]:
             return _print_token(None)  # what scripts call again and again need not wait for argparse
@@ -42,8 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("carto-auth: interrupted")
     except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
+    except OSError as error:
+        _say(f"carto-auth: the output could not be written ({error.strerror or error})")
+        _discard_output()
     return 1
+
+
+def _discard_output() -> None:
+    """Keep the interpreter from trying to write the rest at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,10 +5,13 @@ What is wrong with one is told with its place, never with its content.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import stat
 import sys
+import time
 
 from carto_auth import _log
 from carto_auth._services import Services, require_credentials_base_url
@@ -19,6 +22,12 @@ from carto_auth.errors import CredentialsError, CredentialsFileNotFound, Invalid
 # Not imported for a named file, with which most jobs start.
 if TYPE_CHECKING:
     from pathlib import Path
+
+#: Bytes. Credentials are a few hundred.
+LARGEST_FILE = 1024 * 1024
+
+#: Seconds that are waited for the other end of a pipe.
+PIPE_SECONDS = 10.0
 
 _WHERE_THEY_ARE = "You find all three on the Developers page of your CARTO Workspace, under Machine to Machine."
 
@@ -207,20 +216,33 @@ def default_file() -> Path | None:
     if sys.platform == "linux" and not _linux_configuration_folder().is_dir():
         return None  # spares the import of platformdirs, which would look at the same place
     path = default_file_path()
-    return path if path.exists() else None
+    return path if path is not None and path.exists() else None
 
 
-def default_file_path() -> Path:
-    """Where the credentials file stands in the user's configuration, by the custom of the operating system."""
+def default_file_path() -> Path | None:
+    """Where the credentials file stands in the user's configuration, by the custom of the operating system.
+
+    ``None`` for a user who has no home.
+    """
     import platformdirs
 
-    return platformdirs.user_config_path("carto-auth") / "carto_credentials.json"
+    try:
+        folder = platformdirs.user_config_path("carto-auth")
+    except RuntimeError:
+        return None
+    return folder / "carto_credentials.json" if folder.is_absolute() else None
 
 
 def _linux_configuration_folder() -> Path:
     from pathlib import Path
 
-    return Path(os.environ.get("XDG_CONFIG_HOME", "").strip() or "~/.config").expanduser() / "carto-auth"
+    return Path(_below_home(os.environ.get("XDG_CONFIG_HOME", "").strip() or "~/.config")) / "carto-auth"
+
+
+def _below_home(path: str) -> str:
+    """``path`` with ``~`` as the home; a place where nothing is for a user who has none, never the current folder."""
+    expanded = os.path.expanduser(path)
+    return expanded if os.path.isabs(expanded) else os.path.join(os.sep, "nonexistent", path)
 
 
 def find_m2m(services: Services) -> M2MCredentials:
@@ -311,7 +333,7 @@ class CliProfile(NamedTuple):
         from pathlib import Path
 
         return cls(
-            Path("~/.carto_credentials.json").expanduser(),
+            Path(_below_home("~/.carto_credentials.json")),
             profile or os.environ.get("CARTO_PROFILE", "").strip() or None,
         )
 
@@ -355,20 +377,50 @@ class CliProfile(NamedTuple):
 
 def _json_object(path: str) -> dict[str, Any]:
     try:
-        with open(path, "rb") as file:
-            raw = file.read()
+        raw = _read(path)
     except FileNotFoundError:
         problem: CredentialsError = CredentialsFileNotFound(
             f"There is no credentials file {path}.",
             remedy='Make it, with {"api_base_url": ..., "client_id": ..., "client_secret": ...}. ' + _WHERE_THEY_ARE,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         problem = InvalidCredential(
-            f"The credentials file {path} cannot be read ({error.strerror}).", remedy="Check the path and its rights."
+            f"The credentials file {path!r} cannot be read ({getattr(error, 'strerror', None) or error}).",
+            remedy="Check the path and its rights.",
         )
     else:
         return _parsed(raw, path)
     raise problem
+
+
+def _read(path: str) -> bytes:
+    """The content of a file or pipe, which may be somebody's ``<(...)``; bounded in bytes and in time.
+
+    Raises:
+        OSError: it cannot be read, or not within these bounds.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags), "rb", buffering=0) as file:
+        is_pipe = stat.S_ISFIFO(os.fstat(file.fileno()).st_mode)
+        content, deadline = b"", time.monotonic() + PIPE_SECONDS
+        while len(content) <= LARGEST_FILE:
+            if is_pipe:
+                _await(file.fileno(), deadline)
+            piece = file.read(65_536)
+            if not piece:
+                return content
+            content += piece
+    raise OSError(errno.EFBIG, f"it is larger than {LARGEST_FILE // 1024} KiB")
+
+
+def _await(pipe: int, deadline: float) -> None:
+    """Wait until a pipe has something to read or is at its end; ``deadline`` is by ``time.monotonic``."""
+    import select
+
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        raise TimeoutError(errno.ETIMEDOUT, f"nothing came out of this pipe within {PIPE_SECONDS:.0f} s")
 
 
 def _parsed(raw: bytes, path: str) -> dict[str, Any]:

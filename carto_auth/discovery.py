@@ -127,6 +127,8 @@ def get_organization_id(organization: str, *, services: Services | None = None) 
     """
     if organization.startswith("org_"):
         return organization
+    if organization in (".", "..") or not organization.isprintable():  # a path, or no text that can be sent
+        raise _unknown_organization(organization)
     from urllib.parse import quote
 
     from carto_auth import _http
@@ -138,8 +140,12 @@ def get_organization_id(organization: str, *, services: Services | None = None) 
     )
     identifier = answer.get("auth0orgId")
     if not isinstance(identifier, str) or not identifier:
-        raise CredentialsError(
-            f"CARTO knows no SSO organization called {organization!r}.",
-            remedy="Check its name with your administrator, or pass its id, which begins with org_.",
-        )
+        raise _unknown_organization(organization)
     return identifier
+
+
+def _unknown_organization(organization: str) -> CredentialsError:
+    return CredentialsError(
+        f"CARTO knows no SSO organization called {organization!a}.",
+        remedy="Check its name with your administrator, or pass its id, which begins with org_.",
+    )

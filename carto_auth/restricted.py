@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -373,8 +374,12 @@ def _items(values: Any, name: str) -> list[Any]:
 
 
 def _pair(grant: Any) -> tuple[str, str]:
-    # A text of two characters would pass for a pair.
-    if isinstance(grant, str) or not isinstance(grant, Iterable) or len(pair := list(grant)) != 2:
+    # A text of two characters would pass for a pair, and so would a mapping of two keys, which is CARTO's own form.
+    if (
+        isinstance(grant, (str, Mapping, AbstractSet))
+        or not isinstance(grant, Iterable)
+        or len(pair := list(grant)) != 2
+    ):
         raise ValueError('each of grants must be a pair of a connection and a table or SQL: [("carto_dw", "a.b.c")]')
     return _text(pair[0], "grants"), _text(pair[1], "grants")
 

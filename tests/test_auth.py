@@ -1,7 +1,9 @@
 """CartoAuth in time: which token is used until when, whose it is, and what is kept of it."""
 
 import base64
+import datetime
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -390,3 +392,56 @@ def test_token_is_kept_even_when_the_base_url_cannot_be_found(carto_answers, fil
     assert (carto.get_access_token(), carto.get_api_base_url()) == ("token-1", BASE)
     assert start("oauth", file).get_api_base_url() == BASE
     assert (carto_answers.call_count, auth.get_api_base_url.call_count) == (1, 3)
+
+
+# ---- a clock that is ahead, odd arguments, subclasses --------------------------------------------
+
+
+def test_a_clock_that_is_days_ahead_costs_no_request_each_time(carto_sandbox, monkeypatch):
+    real = time.time
+    carto_sandbox.clock = real
+    monkeypatch.setattr(time, "time", lambda: real() + 2 * 86_400)
+    auth = CartoAuth.from_m2m()
+    assert {auth.get_access_token() for _ in range(5)} == {CartoAuth.from_m2m().get_access_token()}
+    assert carto_sandbox.count("/oauth/token") == 1
+    monkeypatch.setattr(time, "time", real)  # put right: the JWT's own end counts again
+    assert abs(CartoAuth.from_m2m()._expiration - real() - 86_400) < 60
+
+
+class OfOldArguments(CartoAuth):
+    """A subclass that knows the arguments of 0.2.0 alone."""
+
+    def __init__(
+        self,
+        mode,
+        api_base_url=None,
+        access_token=None,
+        expiration=None,
+        client_id=None,
+        client_secret=None,
+        cache_filepath=None,
+        use_cache=True,
+        open_browser=True,
+        org=None,
+    ):
+        given = (mode, api_base_url, access_token, expiration, client_id, client_secret)
+        super().__init__(*given, cache_filepath, use_cache, open_browser, org)
+
+
+def test_a_subclass_with_the_constructor_of_0_2_0(carto_sandbox, monkeypatch):
+    assert isinstance(OfOldArguments.from_m2m(), OfOldArguments)
+    info = {"access_token": "T", "expiration": 4155310800}
+    monkeypatch.setattr("carto_auth.auth.get_oauth_token_info", lambda open_browser, org: info)
+    assert OfOldArguments.from_oauth(api_base_url="https://x.carto.com").get_access_token() == "T"
+
+
+@pytest.mark.parametrize("expiration", ["4155310800", b"1", datetime.date(2030, 1, 1), float("nan"), []])
+def test_an_expiration_that_is_no_number(expiration):
+    with pytest.raises(TypeError, match="POSIX seconds"):
+        CartoAuth("oauth", "https://x.carto.com", "tok", expiration)
+
+
+def test_a_login_that_may_take_for_ever(carto_sandbox):
+    login = CartoAuth("oauth", timeout=math.inf, interactive=False, open_browser=False)
+    with pytest.raises(LoginRequired):
+        login.get_access_token()

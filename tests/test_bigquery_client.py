@@ -354,3 +354,8 @@ def test_a_401_renews_the_carto_token_once_and_repeats_once(carto_sandbox, carto
     with pytest.raises(Unauthorized, match="refused although it is new"):
         carto.get_carto_dw_credentials()
     assert (carto_sandbox.count("/oauth/token"), carto_sandbox.count(WAREHOUSE)) == (3, 4)
+
+
+def test_another_projects_quota_and_the_other_name(carto):
+    with carto.get_bigquery_client(client_options={"quota_project_id": "another"}) as client:
+        assert answer(client, "SELECT 7") == 7

@@ -685,3 +685,66 @@ def test_home_can_be_named(monkeypatch, tmp_path):
     assert cache.get_cache_filepath("oauth") == tmp_path / "mine" / "token_oauth.json"
     assert log_in() == "fresh"
     assert loaded_token(tmp_path / "mine" / "token_m2m.json") == "fresh"
+
+
+# ---- what is no file, and who has no home --------------------------------------------------------
+
+
+@as_root
+@pytest.mark.parametrize("link", [False, True])
+def test_a_device_is_never_replaced(tmp_path, link):
+    device = named = tmp_path / "device"
+    os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    if link:
+        named = tmp_path / "link"
+        named.symlink_to(device)
+    with pytest.warns(UserWarning, match="device"):
+        auth = CartoAuth("oauth", "https://x.carto.com", "tok", 4155310800, cache_filepath=named)
+    assert auth.get_access_token() == "tok"
+    assert stat.S_ISCHR(device.stat().st_mode)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({"device", named.name})
+
+
+@pytest.mark.parametrize("kind", [str, os.fsencode])
+def test_tilde_is_the_home(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    CartoAuth("oauth", "https://x.carto.com", "tok", 4155310800, cache_filepath=kind("~/kept.json"))
+    assert cache.load_cache_file("~/kept.json")["access_token"] == "tok"
+    assert (Path.home() / "kept.json").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+HOMELESS = """
+import json, os, sys, warnings
+os.setgid(12345); os.setuid(12345)
+del os.environ["HOME"]
+warnings.simplefilter("ignore")
+from carto_auth import CartoAuth, CredentialsError
+import carto_auth.auth as auth
+auth.get_m2m_token_info = lambda *_: {"access_token": "T", "expiration": 4155310800}
+given = {"api_base_url": "https://x.carto.com", "client_id": "i", "client_secret": "s"}
+for options in ({}, {"use_cache": False}):
+    assert CartoAuth.from_m2m(**given, **options).get_access_token() == "T"
+for ask in (CartoAuth.from_m2m, CartoAuth.from_cli, lambda: CartoAuth.default(interactive=False)):
+    try:
+        ask()
+    except CredentialsError as error:
+        print(type(error).__name__)
+assert not os.path.exists("~")
+"""
+
+
+@as_root
+def test_a_user_without_a_home(tmp_path):
+    os.chmod(tmp_path, 0o777)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(
+        [sys.executable, "-c", f"import carto_auth.cli, requests, yaml, filelock, platformdirs\n{HOMELESS}"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    told = ["CredentialsFileNotFound", "CredentialsFileNotFound", "LoginRequired"]
+    assert done.stdout.split() == told, done.stderr
+    assert list(tmp_path.iterdir()) == []

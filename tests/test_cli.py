@@ -226,3 +226,20 @@ def test_status_of_a_login_that_renews_itself(logged_in):
     file.write_text(json.dumps(document))
     done = run("status", **logged_in)
     assert (done.returncode, "renews it" in done.stdout) == (0, True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("command", ["token", "status"])
+def test_an_output_that_cannot_be_written(logged_in, command):
+    with open("/dev/full", "w") as full:
+        environment = {**os.environ, **logged_in}
+        done = subprocess.run([COMMAND, command], env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "carto-auth: the output could not be written (No space left on device)\n"
+
+
+def test_no_output_at_all(logged_in):
+    done = subprocess.run(
+        f"{COMMAND} token >&-", shell=True, env={**os.environ, **logged_in}, stderr=subprocess.PIPE, text=True
+    )
+    assert (done.returncode, done.stderr) == (1, "carto-auth: there is no standard output to write to\n")

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -151,6 +152,26 @@ def test_loopback_is_for_named_services(file):
 def test_no_secret_in_a_repr():
     assert "MARKED" not in repr(credentials.M2MCredentials("u", "i", "MARKED"))
     assert "MARKED" not in repr(credentials.AccessToken("u", "MARKED"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_is_read_but_not_awaited_for_ever(tmp_path, monkeypatch):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+    monkeypatch.setattr(credentials, "PIPE_SECONDS", 0.05)
+    with pytest.raises(InvalidCredential, match="nothing came out of this pipe"):
+        credentials.read_m2m_file(pipe, CARTOS_OWN)
+    monkeypatch.setattr(credentials, "PIPE_SECONDS", 10.0)
+    writer = threading.Thread(target=lambda: pipe.write_text(json.dumps(GOOD)))
+    writer.start()
+    assert credentials.read_m2m_file(pipe, CARTOS_OWN).client_id == "an-id"
+    writer.join()
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/random", "a\0b"])
+def test_what_is_no_file(path):
+    with pytest.raises(InvalidCredential):
+        credentials.read_m2m_file(path, CARTOS_OWN)
 
 
 # ---- inline and from the environment -------------------------------------------------------------

@@ -453,6 +453,7 @@ WRONG = {
     "a triple": {"grants": [("a", "b", "c")]},
     "an empty source": {"grants": [("carto_dw", " ")]},
     "no text": {"grants": [("carto_dw", 7)]},
+    "CARTO's own form of a grant": {"grants": [{"connection_name": "carto_dw", "source": CITIES}]},
     "no APIs": {"allowed_apis": []},
     "an API": {"allowed_apis": "sql"},
     "a referer": {"referers": "https://example.com"},

@@ -268,6 +268,13 @@ def _create_app(state: State, engine: Engine) -> Flask:
         state.record(Request(request.method, tokens.path_without_token(request.path), response.status_code))
         return response
 
+    @app.errorhandler(500)
+    def stumbled(error: Exception) -> Response:
+        message = "The sandbox cannot make sense of this request."
+        if request.path.startswith(bigquery.PREFIXES):
+            return bigquery.error_response(500, "internalError", message)
+        return accounts.api_error(500, message)
+
     @app.errorhandler(404)
     @app.errorhandler(405)
     def not_here(error: Exception) -> Response:

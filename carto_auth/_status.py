@@ -20,7 +20,7 @@ from carto_auth._token import (
     jwt_expiration,
     true_expiration,
 )
-from carto_auth.cache import AccountFile, Identity, get_cache_filepath, is_sound_entry, load_cache_file
+from carto_auth.cache import AccountFile, Identity, default_cache_filepath, is_sound_entry, load_cache_file, shown
 from carto_auth.errors import CredentialsError
 
 
@@ -100,17 +100,17 @@ def _cached(
     identity: Identity,
     api_base_url: str | None,
 ) -> Status:
-    file = get_cache_filepath(mode)
+    file = default_cache_filepath(mode)
     entry = load_cache_file(AccountFile.at(file, identity))
     if not entry or not is_sound_entry(entry) or ("identity" not in entry and not identity.owns_flat_entry(entry)):
-        return Status(source, passed_over, api_base_url, cache_file=str(file), renewable=mode == "m2m")
+        return Status(source, passed_over, api_base_url, cache_file=shown(file), renewable=mode == "m2m")
     return Status(
         source,
         passed_over,
         api_base_url or entry.get("api_base_url"),
         entry["access_token"],
         true_expiration(entry["access_token"], entry["expiration"], entry.get("issued_at")),
-        str(file),
+        shown(file),
         renewable=mode == "m2m" or is_usable_token(entry.get("refresh_token")),
     )
 

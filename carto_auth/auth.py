@@ -352,7 +352,7 @@ class CartoAuth(RequestAuth):
         """Begin with the cached token, or with a new one."""
         entry = load_cache_file(self._account_file()) if self._use_cache else None
         if entry and self._adopt(entry):
-            _log.debug("found a good token in %s", self._cache_file)
+            _log.debug("found a good token in %s", cache.shown(self._cache_file or ""))
             if "identity" not in entry:  # kept by carto-auth 0.2.0: now it is known whose it is
                 self._store()
             if not self._api_base_url:
@@ -565,7 +565,7 @@ class CartoAuth(RequestAuth):
                 found |= cache.forget_entry(self._account_file(), self._identity())
             except OSError as error:
                 raise CredentialsError(
-                    f"The login could not be taken out of {self._cache_file} ({error.strerror}).",
+                    f"The login could not be taken out of {cache.shown(self._cache_file)} ({error.strerror}).",
                     remedy="Delete the file yourself.",
                 ) from None
         if refresh_token is not None:
@@ -719,7 +719,7 @@ class CartoAuth(RequestAuth):
     @property
     def _cache_filepath(self) -> StrPath | None:
         """Where tokens are kept: as it was given; the default file is a ``Path``."""
-        if self._default_cache_filepath is None:
+        if self._default_cache_filepath is None or cache.is_in_redis(self._default_cache_filepath):
             return self._cache_file
         from pathlib import Path
 
@@ -780,7 +780,7 @@ class CartoAuth(RequestAuth):
         except (OSError, TypeError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             _log.warn_once(
-                f"The CARTO token cannot be kept in {self._cache_file} ({reason}). "
+                f"The CARTO token cannot be kept in {cache.shown(self._cache_file)} ({reason}). "
                 "It is used all the same; set CARTO_AUTH_HOME to a folder that can be written."
             )
 

@@ -32,6 +32,9 @@ LARGEST_FILE = 4 * 1024 * 1024
 
 _VERSION = 1
 
+#: The key in Redis of an entry that does not say whose it is.
+_FLAT = "flat"
+
 #: A folder that is not there, for a user who has none.
 NOWHERE = os.path.join(os.sep, "nonexistent", ".carto-auth")
 
@@ -108,6 +111,20 @@ def _named(path: str | os.PathLike[str]) -> str:
     return os.path.expanduser(os.fsdecode(path))
 
 
+def is_in_redis(location: str) -> bool:
+    """Whether a cache is not a file but in Redis."""
+    return location.startswith(("redis://", "rediss://"))
+
+
+def shown(location: str | os.PathLike[str]) -> str:
+    """A cache's place for a message, without the password that may be in a URL."""
+    text = os.fsdecode(location)
+    if not is_in_redis(text):
+        return text
+    scheme, _, rest = text.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}".partition("?")[0]
+
+
 # ---- where it is ---------------------------------------------------------------------------------
 
 
@@ -131,7 +148,13 @@ def get_cache_filepath(mode: str) -> Path:
 
 
 def default_cache_filepath(mode: str) -> str:
-    """The path of :func:`get_cache_filepath`; nothing is made, and ``pathlib`` not imported."""
+    """The path of :func:`get_cache_filepath`, or what ``CARTO_AUTH_CACHE`` names; nothing is made.
+
+    ``pathlib`` is not imported for it.
+    """
+    named = os.environ.get("CARTO_AUTH_CACHE", "").strip()
+    if named:
+        return named if is_in_redis(named) else os.path.expanduser(named)
     return os.path.join(_home_dir(), f"token_{mode}.json")
 
 
@@ -186,9 +209,11 @@ def load_cache_file(cache_filepath: str | os.PathLike[str]) -> dict[str, Any] | 
     """
     if not cache_filepath:
         return None
+    identity = getattr(cache_filepath, "identity", None)
+    if is_in_redis(_named(cache_filepath)):
+        return _load_from_redis(_named(cache_filepath), identity)
     document = _read(_named(cache_filepath))
     entries = _entries(document)
-    identity = getattr(cache_filepath, "identity", None)
     if identity is not None and str(identity) in entries:
         return entries[str(identity)]
     if all(key in document for key in FLAT_KEYS):
@@ -198,6 +223,15 @@ def load_cache_file(cache_filepath: str | os.PathLike[str]) -> dict[str, Any] | 
         (entry,) = accounts
         return entry if all(key in entry for key in FLAT_KEYS) else None
     return None
+
+
+def _load_from_redis(url: str, identity: Identity | None) -> dict[str, Any] | None:
+    from carto_auth import _redis_cache
+
+    entry = _redis_cache.load(url, str(identity) if identity is not None else _FLAT)
+    if entry is None or not is_sound_entry(entry):
+        return None
+    return entry if identity is None else {**entry, "identity": str(identity)}
 
 
 def _entries(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -296,6 +330,12 @@ def save_cache_file(cache_filepath: str | os.PathLike[str], data: Mapping[str, A
     identity = getattr(cache_filepath, "identity", None)
     if identity is not None:
         data = {**data, "identity": str(identity)}
+    if is_in_redis(_named(cache_filepath)):
+        from carto_auth import _redis_cache
+
+        entry = {key: value for key, value in data.items() if key != "identity"}
+        _redis_cache.save(_named(cache_filepath), data.get("identity") or _FLAT, entry)
+        return
     path = Path(_named(cache_filepath))
     if _is_device(path):  # root would put a file in the place of /dev/null
         raise OSError(errno.EINVAL, "it is a device, not a file")
@@ -315,6 +355,10 @@ def forget_entry(cache_filepath: str | os.PathLike[str], identity: Identity) -> 
     """
     from pathlib import Path
 
+    if is_in_redis(_named(cache_filepath)):
+        from carto_auth import _redis_cache
+
+        return _redis_cache.forget(_named(cache_filepath), str(identity))
     path = Path(_named(cache_filepath))
     with locked(path, timeout=_WRITE_LOCK_SECONDS) as alone:
         document = _read(str(path))
@@ -420,6 +464,12 @@ def locked(
     Waits up to ``timeout`` seconds, then goes on all the same: yields whether the lock is held. A folder in
     which nothing can be locked is treated likewise.
     """
+    if is_in_redis(_named(cache_filepath)):
+        from carto_auth import _redis_cache
+
+        with _redis_cache.locked(_named(cache_filepath), str(identity), timeout=timeout) as held:
+            yield held
+        return
     lock = _acquired(cache_filepath, identity, timeout)
     try:
         yield lock is not None

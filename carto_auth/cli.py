@@ -39,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _print_token(None)  # what scripts call again and again need not wait for argparse
         options = _parser().parse_args(arguments)
         command: Callable[[argparse.Namespace], int] = options.command
-        return command(options)
+        code = command(options)
+        sys.stdout.flush()  # here, where it can still be told that it cannot be done
+        return code
     except CredentialsError as error:
         _say(f"carto-auth: {error}")
     except KeyboardInterrupt:
@@ -131,16 +133,16 @@ def _status(options: argparse.Namespace) -> int:
 def _logout(options: argparse.Namespace) -> int:
     from carto_auth import credentials
     from carto_auth._services import Services
-    from carto_auth.cache import get_cache_filepath
+    from carto_auth.cache import default_cache_filepath
 
     def forget(name: str, account: CartoAuth) -> None:
         _say(f"The {name} is forgotten." if account.logout() else f"There was no {name} to forget.")
 
-    forget("login", CartoAuth("oauth", cache_filepath=get_cache_filepath("oauth"), org=options.org))
+    forget("login", CartoAuth("oauth", cache_filepath=default_cache_filepath("oauth"), org=options.org))
     source = credentials.source_in_use()
     if source.kind.startswith("m2m"):
         found = credentials.find_m2m(Services.from_environment())
-        forget("M2M token", CartoAuth("m2m", cache_filepath=get_cache_filepath("m2m"), **found._asdict()))
+        forget("M2M token", CartoAuth("m2m", cache_filepath=default_cache_filepath("m2m"), **found._asdict()))
     if source.kind != "login":
         _say(f"Programs still find {source.name} ({source.seen}).")
     return 0

@@ -347,8 +347,9 @@ def _made_once(kept_in: AccountFile, restriction: Restriction, api: _TokensApi) 
             cache.save_cache_file(kept_in, entry)
         except OSError as error:
             _log.warn_once(
-                f"The restricted token cannot be kept in {kept_in} ({error.strerror or error}). The next start makes "
-                "another, and they count towards a quota; set CARTO_AUTH_HOME to a folder that can be written."
+                f"The restricted token cannot be kept in {cache.shown(kept_in)} ({error.strerror or error}). "
+                "The next start makes another, and they count towards a quota; set CARTO_AUTH_HOME to a folder that "
+                "can be written."
             )
         return token, end
 

@@ -21,7 +21,7 @@ FLOORS = [
     {"_answers"},
     {"_connections"},
     {"_http", "_request_auth"},
-    {"pkce", "m2m", "cache", "discovery", "warehouse", "credentials", "_bigquery"},
+    {"pkce", "m2m", "_redis_cache", "cache", "discovery", "warehouse", "credentials", "_bigquery"},
     {"auth", "_status", "restricted"},
     {"__init__"},
     {"utils", "cli", "__main__", "sandbox"},

@@ -1,0 +1,146 @@
+"""One token for a fleet: the cache in a real Redis."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import warnings
+
+import pytest
+import redis
+
+from carto_auth import CartoAuth, _log, cache
+from carto_auth._services import Services
+from carto_auth.cache import AccountFile, Identity
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("redis-server") is None and not os.environ.get("CI"), reason="Debian: apt install redis-server"
+)
+
+START = "from carto_auth import CartoAuth; print(CartoAuth.from_m2m().get_access_token())"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    """A Redis of the tests' own, with a password, on a free port of loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--requirepass", "MARKED-PASSWORD"]
+    folder = tmp_path_factory.mktemp("redis")
+    with subprocess.Popen(["redis-server", *options], cwd=folder, stdout=subprocess.DEVNULL) as server:
+        named = f"redis://:MARKED-PASSWORD@127.0.0.1:{port}/0"
+        try:
+            with redis.Redis.from_url(named) as client:
+                while not answers(client):
+                    assert server.poll() is None
+            yield named
+        finally:
+            server.terminate()
+
+
+def answers(client):
+    try:
+        return client.ping()
+    except redis.ConnectionError:
+        time.sleep(0.02)  # until the server listens
+        return False
+
+
+@pytest.fixture(autouse=True)
+def empty(url):
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+        yield client
+
+
+def test_a_fleet_makes_one_request(carto_sandbox, url, tmp_path):
+    carto_sandbox.token_delay = 0.3
+    machines = []
+    for number in range(12):
+        home = tmp_path / f"machine-{number}"
+        home.mkdir()
+        environment = {**os.environ, "CARTO_AUTH_CACHE": url, "HOME": str(home)}
+        machines.append(
+            subprocess.Popen([sys.executable, "-c", START], env=environment, stdout=subprocess.PIPE, text=True)
+        )
+    tokens = {machine.communicate(timeout=60)[0] for machine in machines}
+    assert len(tokens) == 1
+    assert carto_sandbox.count("/oauth/token") == 1
+    assert not list(tmp_path.glob("machine-*/.carto-auth"))
+
+
+def test_an_entry_ends_with_its_token_and_holds_no_secret(carto_sandbox, url, empty):
+    auth = CartoAuth.from_m2m(cache_filepath=url)
+    [key] = [key for key in empty.keys() if b"lock" not in key]  # noqa: SIM118 - Redis's, not a dict's
+    assert 86_000 < empty.ttl(key) <= 86_400
+    kept = empty.get(key).decode()
+    assert auth.get_access_token() in kept
+    assert carto_sandbox.client_secret not in kept + key.decode()
+
+
+def test_accounts_do_not_mix_and_logout_forgets(carto_sandbox, url):
+    first = CartoAuth.from_m2m(cache_filepath=url)
+    other, secret = carto_sandbox.add_application()
+    second = CartoAuth.from_m2m(client_id=other, client_secret=secret, cache_filepath=url)
+    assert first.get_access_token() != second.get_access_token()
+    assert first.logout() is True
+    assert CartoAuth.from_m2m(client_id=other, client_secret=secret, cache_filepath=url).get_access_token() == (
+        second.get_access_token()
+    )
+    CartoAuth.from_m2m(cache_filepath=url)
+    assert carto_sandbox.count("/oauth/token") == 3
+
+
+def test_the_lock_of_a_killed_process_is_soon_free(url, monkeypatch):
+    identity = Identity.of_application(Services(), "an-id", "https://x.carto.com")
+    program = f"""
+import os
+from carto_auth import _redis_cache, cache
+_redis_cache.LOCK_SECONDS = 0.5
+with _redis_cache.locked({url!r}, {str(identity)!r}, timeout=1) as held:
+    assert held
+    os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", program]).returncode == -9
+    with cache.locked(AccountFile.at(url, identity), identity, timeout=10) as held:
+        assert held
+
+
+def test_a_long_renewal_keeps_its_lock(url, monkeypatch):
+    monkeypatch.setattr("carto_auth._redis_cache.LOCK_SECONDS", 0.3)
+    identity = Identity.of_application(Services(), "an-id", "https://x.carto.com")
+    with cache.locked(url, identity, timeout=1) as held:
+        assert held
+        with cache.locked(url, identity, timeout=0.7) as second:
+            assert second is False
+
+
+def test_a_redis_that_is_not_there(carto_sandbox, monkeypatch):
+    monkeypatch.setattr(_log, "_said", set())
+    gone = "redis://:MARKED-PASSWORD@127.0.0.1:9/0"
+    with pytest.warns(UserWarning, match=r"cannot be kept in redis://127\.0\.0\.1:9/0") as told:
+        auth = CartoAuth.from_m2m(cache_filepath=gone)
+    assert auth.get_access_token()
+    assert "MARKED" not in "".join(str(one.message) for one in told)
+
+
+@pytest.mark.parametrize("content", ["", "no json", "[]", '{"access_token": 5}', "[" * 100_000])
+def test_damage_is_a_miss_and_heals(carto_sandbox, url, empty, content):
+    CartoAuth.from_m2m(cache_filepath=url)
+    [key] = [key for key in empty.keys() if b"lock" not in key]  # noqa: SIM118
+    empty.set(key, content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        healed = CartoAuth.from_m2m(cache_filepath=url)
+        assert CartoAuth.from_m2m(cache_filepath=url).get_access_token() == healed.get_access_token()
+    assert carto_sandbox.count("/oauth/token") == 2
+
+
+def test_flat_entries_as_0_2_0_saves_them(url):
+    entry = {"api_base_url": "https://x.carto.com", "access_token": "T", "expiration": 4155310800}
+    cache.save_cache_file(url, entry)
+    assert cache.load_cache_file(url) == entry

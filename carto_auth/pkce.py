@@ -330,8 +330,8 @@ class CartoPKCE:
         if _surroundings.can_ask() or self._interactive:
             try:
                 return _surroundings.ask(prompt)
-            except (EOFError, NotImplementedError):  # the latter is a notebook whose front end takes no input
-                pass
+            except (EOFError, OSError, RuntimeError):
+                pass  # a standard input at its end, broken, or none; a notebook whose front end takes no input
         raise login_required()
 
     # ---- the code ------------------------------------------------------------------------------

@@ -60,6 +60,7 @@ class _Demo:
         before = dict(os.environ)
         # The demo must not see a person's own tokens, nor a proxy or a CARTO that their environment names.
         os.environ.update(self.sandbox.environment() | {"CARTO_AUTH_HOME": str(self.home)})
+        os.environ.pop("CARTO_AUTH_CACHE", None)
         try:
             self.application()
             auth = self.person()

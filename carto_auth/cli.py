@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
 
 from carto_auth import CartoAuth, CredentialsError, __version__
+from carto_auth._typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import argparse

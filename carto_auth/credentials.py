@@ -75,6 +75,7 @@ def sources() -> list[Source]:
     m2m = _from_environment("client_id") or _from_environment("client_secret")
     file = default_file()
     cli = CliProfile.default().path
+    has_cli = os.path.exists(cli)
     return [
         Source(
             "access token",
@@ -92,9 +93,9 @@ def sources() -> list[Source]:
             "m2m file",
             "M2M credentials file",
             file is not None,
-            str(file) if file else "CARTO_CREDENTIALS_FILE is not set, and the user's configuration has none",
+            file or "CARTO_CREDENTIALS_FILE is not set, and the user's configuration has none",
         ),
-        Source("cli", "the CARTO CLI's login", cli.exists(), str(cli) if cli.exists() else f"there is no {cli}"),
+        Source("cli", "the CARTO CLI's login", has_cli, cli if has_cli else f"there is no {cli}"),
         Source("login", "a person's login", True, "used when there is nothing else"),
     ]
 
@@ -200,7 +201,7 @@ def given_m2m(
     )
 
 
-def default_file() -> Path | None:
+def default_file() -> str | None:
     """The credentials file that is used when none is named: the environment's, else the user's configuration's.
 
     Never one in the current folder: a folder that somebody sent must not decide who one is.
@@ -208,15 +209,13 @@ def default_file() -> Path | None:
     Returns:
         The path that ``CARTO_CREDENTIALS_FILE`` names, there or not; else the other one, if it is there.
     """
-    from pathlib import Path
-
     named = os.environ.get("CARTO_CREDENTIALS_FILE", "").strip()
     if named:
-        return Path(named)
-    if sys.platform == "linux" and not _linux_configuration_folder().is_dir():
+        return named
+    if sys.platform == "linux" and not os.path.isdir(_linux_configuration_folder()):
         return None  # spares the import of platformdirs, which would look at the same place
     path = default_file_path()
-    return path if path is not None and path.exists() else None
+    return str(path) if path is not None and path.exists() else None
 
 
 def default_file_path() -> Path | None:
@@ -233,10 +232,8 @@ def default_file_path() -> Path | None:
     return folder / "carto_credentials.json" if folder.is_absolute() else None
 
 
-def _linux_configuration_folder() -> Path:
-    from pathlib import Path
-
-    return Path(_below_home(os.environ.get("XDG_CONFIG_HOME", "").strip() or "~/.config")) / "carto-auth"
+def _linux_configuration_folder() -> str:
+    return os.path.join(_below_home(os.environ.get("XDG_CONFIG_HOME", "").strip() or "~/.config"), "carto-auth")
 
 
 def _below_home(path: str) -> str:
@@ -324,16 +321,14 @@ def _is_placeholder(value: str) -> bool:
 class CliProfile(NamedTuple):
     """A login of the CARTO CLI: the file and the profile in it, ``None`` for the one that the CLI would use."""
 
-    path: Path
+    path: str
     profile: str | None = None
 
     @classmethod
     def default(cls, profile: str | None = None) -> CliProfile:
         """The CLI's own file; the profile is the given one, else that of ``CARTO_PROFILE``."""
-        from pathlib import Path
-
         return cls(
-            Path(_below_home("~/.carto_credentials.json")),
+            _below_home("~/.carto_credentials.json"),
             profile or os.environ.get("CARTO_PROFILE", "").strip() or None,
         )
 
@@ -346,9 +341,9 @@ class CliProfile(NamedTuple):
             InvalidCredential: the file cannot be used.
         """
         log_in = "Run: carto auth login"
-        if not self.path.exists():
+        if not os.path.exists(self.path):
             raise CredentialsFileNotFound(f"The CARTO CLI has no login here: there is no {self.path}.", remedy=log_in)
-        content = _json_object(str(self.path))
+        content = _json_object(self.path)
         profiles = content.get("profiles")
         if not isinstance(profiles, dict):
             if "client_id" in content:

@@ -23,6 +23,7 @@ AVOIDED = "typing pathlib dataclasses logging threading urllib.parse inspect soc
 STARTS = {
     "m2m": "CartoAuth.from_m2m('carto_credentials.json')",
     "oauth": "CartoAuth.from_oauth()",
+    "default, which the command takes": "(__import__('carto_auth.cli'), CartoAuth.default())[1]",
     "constructor": f"CartoAuth('oauth', '{BASE}', 'good', {LATER})",
 }
 
@@ -48,7 +49,7 @@ def run(program, *options):
     return done.stdout
 
 
-@pytest.mark.parametrize("mode", ["m2m", "oauth", "constructor"])
+@pytest.mark.parametrize("mode", STARTS)
 def test_start_with_a_good_token_imports_nothing_heavy(mode, folder):
     program = f"""
 import sys

@@ -255,11 +255,11 @@ def test_nothing_found_names_every_place():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the short cut is for Linux")
 def test_the_short_cut_looks_where_platformdirs_does(monkeypatch, tmp_path):
-    assert credentials._linux_configuration_folder() == credentials.default_file_path().parent
+    assert credentials._linux_configuration_folder() == str(credentials.default_file_path().parent)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert credentials._linux_configuration_folder() == credentials.default_file_path().parent
+    assert credentials._linux_configuration_folder() == str(credentials.default_file_path().parent)
     assert credentials.default_file() is None
-    assert configuration_file() == credentials.default_file()
+    assert str(configuration_file()) == credentials.default_file()
 
 
 # ---- API access tokens ---------------------------------------------------------------------------

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from carto_auth import _log
@@ -62,28 +63,33 @@ def forget(url: str, identity: str) -> bool:
 @contextmanager
 def locked(url: str, identity: str, *, timeout: float) -> Iterator[bool]:
     """Hold an account's lock, as :func:`carto_auth.cache.locked` does; it ends soon after its process."""
-    with _client(url) as client:
-        lock = client.lock(
-            f"{PREFIX}lock:{identity}", timeout=LOCK_SECONDS, blocking_timeout=timeout, thread_local=False
-        )
-        held = False
-        with suppress(OSError):
-            held = _acquired(lock)
-        done = threading.Event()
-        if held:
-            threading.Thread(target=_keep, args=(lock, done), daemon=True, name="carto-auth lock").start()
-        try:
-            yield held
-        finally:
-            done.set()
-            if held:
-                with suppress(Exception):  # it may have ended, and Redis with it
-                    lock.release()
+    lock = _acquired(url, identity, timeout)
+    done = threading.Event()
+    if lock is not None:
+        threading.Thread(target=_keep, args=(lock, done), daemon=True, name="carto-auth lock").start()
+    try:
+        yield lock is not None
+    finally:
+        done.set()
+        if lock is not None:
+            with suppress(Exception):  # it may have ended, and Redis with it
+                lock.release()
+            lock.redis.close()
 
 
-def _acquired(lock: Any) -> bool:
-    with _told_as_os_errors():
-        return bool(lock.acquire())
+def _acquired(url: str, identity: str, timeout: float) -> Any:
+    """The lock, held; ``None`` where it cannot be had in time."""
+    name = f"{PREFIX}lock:{identity}"
+    try:
+        with _told_as_os_errors():
+            client = _connected(url)
+            lock = client.lock(name, timeout=LOCK_SECONDS, blocking_timeout=timeout, thread_local=False)
+            if lock.acquire():
+                return lock
+            client.close()
+    except OSError as error:
+        _log.debug("going on without the lock in Redis (%s)", error.strerror)
+    return None
 
 
 def _keep(lock: Any, done: threading.Event) -> None:
@@ -94,34 +100,34 @@ def _keep(lock: Any, done: threading.Event) -> None:
 
 @contextmanager
 def _client(url: str) -> Iterator[redis.Redis]:
-    """A client whose errors are ``OSError``, like those of a file.
+    """A client for some words with Redis, whose errors are ``OSError``, like those of a file.
 
     Raises:
         MissingDependency: the extra is not installed.
     """
+    with _told_as_os_errors(), closing(_connected(url)) as client:
+        yield client
+
+
+def _connected(url: str) -> redis.Redis:
+    import redis
+
+    return redis.Redis.from_url(url, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=SOCKET_SECONDS)
+
+
+@contextmanager
+def _told_as_os_errors() -> Iterator[None]:
     try:
         import redis
     except ImportError as error:
         raise MissingDependency(
             f"The Redis client cannot be imported ({error}).", remedy="Run: pip install 'carto-auth[redis]'"
         ) from None
-    with _told_as_os_errors():
-        client = redis.Redis.from_url(url, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=SOCKET_SECONDS)
-    try:
-        with _told_as_os_errors():
-            yield client
-    finally:
-        client.close()
-
-
-@contextmanager
-def _told_as_os_errors() -> Iterator[None]:
-    import redis
-
     try:
         yield
     except (redis.RedisError, ValueError) as error:
-        failed = OSError(f"Redis: {type(error).__name__}")  # whose own words may name a password
+        # Its own words may name a password.
+        failed = OSError(errno.EIO, f"Redis: {type(error).__name__}")
     else:
         return
     raise failed

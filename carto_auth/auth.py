@@ -566,7 +566,7 @@ class CartoAuth(RequestAuth):
             except OSError as error:
                 raise CredentialsError(
                     f"The login could not be taken out of {cache.shown(self._cache_file)} ({error.strerror}).",
-                    remedy="Delete the file yourself.",
+                    remedy="Delete it there yourself.",
                 ) from None
         if refresh_token is not None:
             try:

@@ -16,6 +16,7 @@ import redis
 from carto_auth import CartoAuth, _log, cache
 from carto_auth._services import Services
 from carto_auth.cache import AccountFile, Identity
+from carto_auth.errors import CredentialsError, InvalidAnswer
 
 pytestmark = pytest.mark.skipif(
     shutil.which("redis-server") is None and not os.environ.get("CI"), reason="Debian: apt install redis-server"
@@ -126,6 +127,22 @@ def test_a_redis_that_is_not_there(carto_sandbox, monkeypatch):
         auth = CartoAuth.from_m2m(cache_filepath=gone)
     assert auth.get_access_token()
     assert "MARKED" not in "".join(str(one.message) for one in told)
+
+
+def test_what_goes_wrong_under_the_lock_is_told_as_it_is(carto_sandbox, url, requests_mock):
+    """An answer that makes no sense is a ValueError as well, but none of Redis's."""
+    requests_mock.post(f"{carto_sandbox.url}/oauth/token", json={"access_token": 5})
+    with pytest.raises(InvalidAnswer, match="no usable access token"):
+        CartoAuth.from_m2m(cache_filepath=url)
+
+
+def test_an_address_that_is_none(carto_sandbox, monkeypatch):
+    monkeypatch.setattr(_log, "_said", set())
+    with pytest.warns(UserWarning, match="cannot be kept"):
+        auth = CartoAuth.from_m2m(cache_filepath="redis://127.0.0.1:no-port/0")
+    assert auth.get_access_token()
+    with pytest.raises(CredentialsError, match=r"\(Redis: ValueError\)"):
+        auth.logout()
 
 
 @pytest.mark.parametrize("content", ["", "no json", "[]", '{"access_token": 5}', "[" * 100_000])

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from carto_auth._typing import TYPE_CHECKING, Any
 
 # What only a login needs is imported there: a start with a good token gets along without it.
 if TYPE_CHECKING:
     import threading
+    import webbrowser
     from typing import TextIO
 
 # ---- where the browser is ------------------------------------------------------------------------
@@ -89,11 +90,11 @@ def has_named_browser() -> bool:
 
 
 def _named_browsers() -> list[str]:
-    """The commands in ``BROWSER``, read as :mod:`webbrowser` reads it, without those that are not there."""
+    """What ``BROWSER`` names, read as :mod:`webbrowser` reads it, without the commands that are not there."""
     from shutil import which
 
-    commands = (_command_in(browser) for browser in os.environ.get("BROWSER", "").split(os.pathsep))
-    return [command for command in commands if command and which(command)]
+    named = os.environ.get("BROWSER", "").split(os.pathsep)
+    return [browser for browser in named if which(_command_in(browser))]
 
 
 def _command_in(browser: str) -> str:
@@ -133,23 +134,51 @@ _TEXT_BROWSERS = frozenset(("www-browser", "lynx", "links", "elinks", "w3m", "br
 
 def has_window_browser() -> bool:
     """Whether a browser is known here that shows pages in a window of its own."""
-    import webbrowser
-
-    try:
-        browser = webbrowser.get()
-    except webbrowser.Error:
-        return False
-    return not _takes_over_the_terminal(browser)
-
-
-def _takes_over_the_terminal(browser: object) -> bool:
-    return os.path.basename(getattr(browser, "name", "")) in _TEXT_BROWSERS
+    return any(not _takes_over_the_terminal(browser) for browser in _browsers())
 
 
 def named_browser_takes_over_the_terminal() -> bool:
     """Whether the first browser that ``BROWSER`` names shows its pages in the terminal."""
-    first = _named_browsers()[:1]
-    return bool(first) and os.path.basename(first[0]) in _TEXT_BROWSERS
+    return any(_takes_over_the_terminal(_named_browser(named)) for named in _named_browsers()[:1])
+
+
+def _takes_over_the_terminal(browser: webbrowser.BaseBrowser) -> bool:
+    return os.path.basename(getattr(browser, "name", "")) in _TEXT_BROWSERS
+
+
+def _browsers() -> Iterator[webbrowser.BaseBrowser]:
+    """Those that ``BROWSER`` names, then those that :mod:`webbrowser` found that need no terminal.
+
+    :func:`webbrowser.open` is not enough: where one fails it goes on to the next, and w3m would wait for keys in the
+    terminal that the login's prompt needs.
+    """
+    named = _named_browsers()
+    yield from map(_named_browser, named)
+    found = (_found_browser(name) for name in _found_browsers() if name not in named)
+    yield from (browser for browser in found if browser is not None and not _takes_over_the_terminal(browser))
+
+
+def _named_browser(named: str) -> webbrowser.BaseBrowser:
+    import webbrowser
+
+    return _found_browser(named) or webbrowser.GenericBrowser(named)  # a command without special treatment
+
+
+def _found_browser(name: str | None) -> webbrowser.BaseBrowser | None:
+    import webbrowser
+
+    try:
+        return webbrowser.get(name)
+    except webbrowser.Error:
+        return None
+
+
+def _found_browsers() -> list[str | None]:
+    """The names of what :mod:`webbrowser` found, the best one first; ``None`` is its name for the best one."""
+    import webbrowser
+
+    _found_browser(None)  # it looks around when it is first asked
+    return getattr(webbrowser, "_tryorder", None) or [None]
 
 
 def open_browser(url: str) -> bool:
@@ -159,12 +188,11 @@ def open_browser(url: str) -> bool:
     """
     import webbrowser
 
-    # A program may have put a function of its own in the place of webbrowser's, which opens what it likes.
-    is_webbrowsers_own = getattr(webbrowser.open, "__module__", None) == webbrowser.__name__
-    if is_webbrowsers_own and not has_named_browser() and not has_window_browser():
-        return False
     try:
-        return webbrowser.open(url)
+        # A program may have put a function of its own in the place of webbrowser's, which opens what it likes.
+        if getattr(webbrowser.open, "__module__", None) != webbrowser.__name__:
+            return webbrowser.open(url)
+        return any(browser.open(url) for browser in _browsers())
     except (webbrowser.Error, OSError):
         return False
 

@@ -1,5 +1,6 @@
 import os
 import tempfile
+import webbrowser
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,16 @@ def own_home_and_environment(monkeypatch, tmp_path_factory):
     home = str(tmp_path_factory.mktemp("home"))
     for variable in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(variable, home)
+
+
+@pytest.fixture(autouse=True)
+def no_browsers(monkeypatch):
+    """None of this computer's browsers, and none that another test has left: it would open, and wait for a person.
+
+    What webbrowser has found it keeps in these two, and has no other way to forget it.
+    """
+    monkeypatch.setattr(webbrowser, "_tryorder", [])
+    monkeypatch.setattr(webbrowser, "_browsers", {})
 
 
 @pytest.fixture

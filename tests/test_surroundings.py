@@ -236,67 +236,114 @@ def test_no_standard_input_is_no_terminal(monkeypatch, stream):
 # ---- the browser ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def browsers(monkeypatch):
-    """What the webbrowser module knows, in place of what this computer has."""
-    opened = []
+class Browser(webbrowser.GenericBrowser):
+    """One that takes note, in the place of a command that shows a page."""
 
-    def know(name, opens=True):
-        def get():
-            if name is None:
-                raise webbrowser.Error("could not locate runnable browser")
-            return webbrowser.GenericBrowser(name)
+    def __init__(self, name, opens=True):
+        super().__init__(name)
+        self.opens, self.opened = opens, []
 
-        def own(url):
-            opened.append(url)
-            return opens
+    def open(self, url, new=0, autoraise=True):
+        self.opened.append(url)
+        return self.opens
 
-        own.__module__ = "webbrowser"
-        monkeypatch.setattr(webbrowser, "get", get)
-        monkeypatch.setattr(webbrowser, "open", own)
-        return opened
 
-    return know
+def found(name, opens=True):
+    """A browser that webbrowser has found here."""
+    browser = Browser(name, opens)
+    webbrowser.register(name, None, browser)
+    return browser
 
 
 @pytest.mark.parametrize("name", ["firefox", "/usr/bin/chromium"])
-def test_a_browser_with_windows(browsers, name):
-    opened = browsers(name)
+def test_a_browser_with_windows(name):
+    browser = found(name)
     assert _surroundings.has_window_browser() is True
     assert _surroundings.open_browser(URL) is True
-    assert opened == [URL]
+    assert browser.opened == [URL]
 
 
 @pytest.mark.parametrize("name", ["w3m", "lynx", "links", "elinks", "www-browser", "/usr/bin/w3m"])
-def test_a_browser_in_the_terminal_is_none(browsers, name):
-    opened = browsers(name)
+def test_a_browser_in_the_terminal_is_none(name):
+    browser = found(name)
     assert _surroundings.has_window_browser() is False
     assert _surroundings.open_browser(URL) is False
-    assert opened == []
+    assert browser.opened == []
 
 
-def test_a_browser_in_the_terminal_is_one_if_it_is_named(browsers, place, command, tmp_path):
-    (tmp_path / "w3m").write_bytes((tmp_path / command).read_bytes())
-    (tmp_path / "w3m").chmod(0o755)
-    opened = browsers("w3m")
-    place.env(BROWSER="w3m")
-    assert _surroundings.named_browser_takes_over_the_terminal() is True
+def test_a_browser_that_fails_is_followed_by_the_next_with_a_window():
+    broken, terminal, other = found("xdg-open", opens=False), found("w3m"), found("firefox")
     assert _surroundings.open_browser(URL) is True
-    assert opened == [URL]
-    place.env(BROWSER=command)
+    assert (broken.opened, terminal.opened, other.opened) == ([URL], [], [URL])
+
+
+def test_a_browser_that_a_program_registered_has_a_window():
+    class Opener:
+        def open(self, url, new=0, autoraise=True):
+            return True
+
+    webbrowser.register("the program's", None, Opener())
+    assert _surroundings.has_window_browser() is True
+    assert _surroundings.open_browser(URL) is True
+
+
+@pytest.fixture
+def notes(tmp_path):
+    """What the commands of ``named`` were called with."""
+    return tmp_path / "notes"
+
+
+@pytest.fixture
+def named(tmp_path, monkeypatch, notes):
+    """A command on the PATH that notes its arguments and ends with the given exit code."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def make(name, code=0):
+        path = tmp_path / name
+        path.write_text(f'#!/bin/sh\necho {name} "$@" >> "{notes}"\nexit {code}\n')
+        path.chmod(0o755)
+        return name
+
+    return make
+
+
+def test_a_browser_in_the_terminal_is_one_if_it_is_named(place, named, notes):
+    place.env(BROWSER=named("w3m"))
+    assert _surroundings.named_browser_takes_over_the_terminal() is True
+    assert _surroundings.has_window_browser() is False
+    assert _surroundings.open_browser(URL) is True
+    assert notes.read_text() == f"w3m {URL}\n"
+    place.env(BROWSER=named("a-browser"))
     assert _surroundings.named_browser_takes_over_the_terminal() is False
+    assert _surroundings.has_window_browser() is True
 
 
-def test_no_browser(browsers):
-    opened = browsers(None, opens=False)
+def test_a_browser_that_is_named_after_webbrowser_was_first_used(place, named, notes):
+    """As a notebook does with ``os.environ``; webbrowser looks at the variable only once."""
+    other = found("firefox")
+    place.env(BROWSER=named("a-browser") + " --new-window %s")
+    assert _surroundings.open_browser(URL) is True
+    assert notes.read_text() == f"a-browser --new-window {URL}\n"
+    assert other.opened == []
+
+
+def test_a_named_browser_that_fails_is_tried_once_and_followed_by_the_next(place, named, notes):
+    other = found("firefox")
+    place.env(BROWSER=f"{named('first', 1)}:{named('second', 2)}")
+    webbrowser.register("first", None, webbrowser.GenericBrowser("first"), preferred=True)  # webbrowser does that
+    assert _surroundings.open_browser(URL) is True
+    assert notes.read_text() == f"first {URL}\nsecond {URL}\n"
+    assert other.opened == [URL]
+
+
+def test_no_browser():
     assert _surroundings.has_window_browser() is False
     assert _surroundings.open_browser(URL) is False
-    assert opened == []
 
 
-@pytest.mark.parametrize("name", ["w3m", None])
-def test_a_function_in_the_place_of_webbrowsers_is_tried_all_the_same(browsers, monkeypatch, name):
-    browsers(name)
+@pytest.mark.parametrize("look", [lambda: found("w3m"), lambda: None])
+def test_a_function_in_the_place_of_webbrowsers_is_tried_all_the_same(monkeypatch, look):
+    look()
     opened = Mock(return_value=True)
     monkeypatch.setattr(webbrowser, "open", opened)
     assert _surroundings.open_browser(URL) is True

@@ -81,8 +81,11 @@ def test_a_terminal_with_a_browser(terminal, carto, log_in, monkeypatch, callbac
 
 
 @pytest.mark.skipif(shutil.which("w3m") is None and not os.environ.get("CI"), reason="Debian: apt install w3m")
-def test_a_text_browser_does_not_take_over_the_terminal(terminal, log_in, monkeypatch, callback_port):
+@pytest.mark.parametrize("other", ["no other browser", "one that fails"])
+def test_a_text_browser_does_not_take_over_the_terminal(terminal, log_in, monkeypatch, callback_port, program, other):
     monkeypatch.setenv("TERM", "xterm")
+    if other == "one that fails":
+        monkeypatch.setenv("BROWSER", str(program("a-browser", "exit 1")))
     child = terminal(sys.executable, "-c", log_in(""))
     child.expect("Access code: ")
     assert "No browser could be opened" in child.before

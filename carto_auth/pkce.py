@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from carto_auth import _surroundings
 from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI, Services, require_secure
 from carto_auth._token import parse_token_answer
-from carto_auth._typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from carto_auth._typing import TYPE_CHECKING, Any, Generic, TypeVar
 from carto_auth.errors import (
     LoginDenied,
     LoginFailed,
@@ -19,6 +19,7 @@ from carto_auth.errors import (
 
 if TYPE_CHECKING:
     from carto_auth._loopback import CallbackServer
+    from carto_auth._redirect import AuthorizationResponse
 
 __all__ = [
     "AUDIENCE",
@@ -106,21 +107,6 @@ def revoke_refresh_token(refresh_token: str, *, services: Services | None = None
     services = services or Services.from_environment()
     form = {"client_id": services.client_id, "token": refresh_token}
     _http.post_form(services.revocation_url, form, failure="CARTO did not revoke the login", empty_is_fine=True)
-
-
-class AuthorizationResponse(NamedTuple):
-    """What the authorization server said through the browser (RFC 6749 sections 4.1.2 and 4.1.2.1).
-
-    ``repr`` does not show the code.
-    """
-
-    code: str | None = None
-    error: str | None = None
-    error_description: str | None = None
-
-    def __repr__(self) -> str:
-        code = "***" if self.code else None
-        return f"AuthorizationResponse({code!r}, {self.error!r}, {self.error_description!r})"
 
 
 class CartoPKCE:
@@ -278,9 +264,10 @@ class CartoPKCE:
 
     def _judge(self, query: str) -> tuple[AuthorizationResponse | None, Any]:
         """What to make of a request to the callback, and the page to show for it."""
+        from carto_auth import _redirect
         from carto_auth._loopback import Page
 
-        response = authorization_response(query, state=self._state or "", issuer=self._services.auth_url)
+        response = _redirect.authorization_response(query, state=self._state or "", issuer=self._services.auth_url)
         if response is None:
             return None, Page(
                 400, "Not this login", "This answers no login that is waiting here. Use the link that Python shows."
@@ -359,10 +346,12 @@ class CartoPKCE:
             LoginDenied: the URL holds an error instead.
             LoginFailed: the URL holds neither.
         """
-        text = _unquoted(url)
+        from carto_auth import _redirect
+
+        text = _redirect.unquoted(url)
         if "://" not in text:
             return text
-        return self._code_of(_response_in(_query(text)))
+        return self._code_of(_redirect.response_in(_redirect.query_of(text)))
 
     def _code_in(self, pasted: str) -> str:
         """The code in what a person pasted; ``""`` for nothing.
@@ -371,25 +360,27 @@ class CartoPKCE:
             _WrongCodeError: it is no code, or the address of another page or of another login.
             LoginDenied: it is the address of a refusal.
         """
-        text = _unquoted(pasted)
+        from carto_auth import _redirect
+
+        text = _redirect.unquoted(pasted)
         if "://" not in text:
             if not all("!" <= character <= "~" for character in text):
                 raise _WrongCodeError("That is no access code.")  # RFC 6749 appendix A.11
             return text
         pages = (self._services.code_page_url, self.redirect_uri, REDIRECT_URI)
-        if _page(text) not in map(_page, pages):
-            raise _WrongCodeError(f"That is the address of another page than {_page(self.redirect_uri)}.")
-        parameters = _parameters(_query(text))
+        if _redirect.page_of(text) not in map(_redirect.page_of, pages):
+            raise _WrongCodeError(f"That is the address of another page than {_redirect.page_of(self.redirect_uri)}.")
+        parameters = _redirect.parameters_of(_redirect.query_of(text))
         if parameters is None:
             raise _WrongCodeError("That address names the same thing twice.")
         # CARTO's page may leave the state out of its address; PKCE ties the code to this login all the same. A
         # page of the program's own gets what CARTO sends.
         says_state = "state" in parameters or self.redirect_uri not in (self._services.code_page_url, REDIRECT_URI)
-        if says_state and self._state is not None and not _same(parameters.get("state", ""), self._state):
+        if says_state and self._state is not None and not _redirect.has_state(parameters, self._state):
             raise _WrongCodeError("That is the address of another login than this one.")
-        if not _may_be_issued_by(self._services.auth_url, parameters):
+        if not _redirect.may_be_issued_by(self._services.auth_url, parameters):
             raise _WrongCodeError("That address comes from another login service than the one asked.")
-        if _response_in(_query(text)) == AuthorizationResponse():
+        if _redirect.response_in(_redirect.query_of(text)) == _redirect.AuthorizationResponse():
             raise _WrongCodeError("That address holds no code.")
         return self.parse_response_code(text)
 
@@ -511,9 +502,6 @@ class PendingLogin(Generic[_Account]):
         return self._account(self._token_info)
 
 
-# ---- pure functions ------------------------------------------------------------------------------
-
-
 def code_challenge(code_verifier: str) -> str:
     """The S256 code challenge of a code verifier (RFC 7636 section 4.2)."""
     import base64
@@ -521,77 +509,6 @@ def code_challenge(code_verifier: str) -> str:
 
     digest = hashlib.sha256(code_verifier.encode("ascii")).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
-
-
-def authorization_response(query: str, *, state: str, issuer: str) -> AuthorizationResponse | None:
-    """What a redirect's query says to the login with ``state``; ``None`` when it is not meant for it.
-
-    The ``iss`` parameter (RFC 9207), when there is one, must be ``issuer``; Auth0 writes a slash at its end.
-    """
-    parameters = _parameters(query)
-    if parameters is None or not state or not _same(parameters.get("state", ""), state):
-        return None
-    if not _may_be_issued_by(issuer, parameters):
-        return AuthorizationResponse(
-            error="invalid_request",
-            error_description="the answer came from another login service than the one asked",
-        )
-    response = _response_in(query)
-    return None if response == AuthorizationResponse() else response
-
-
-def _same(given: str, expected: str) -> bool:
-    """Whether two secrets are the same, in a time that does not tell how much of them is."""
-    from hmac import compare_digest
-
-    return compare_digest(given.encode(errors="replace"), expected.encode(errors="replace"))
-
-
-def _may_be_issued_by(issuer: str, parameters: Mapping[str, str]) -> bool:
-    """Whether a response's ``iss`` (RFC 9207), where it has one, is ``issuer``; Auth0's ends in a slash."""
-    return "iss" not in parameters or parameters["iss"].rstrip("/") == issuer.rstrip("/")
-
-
-def _response_in(query: str) -> AuthorizationResponse:
-    parameters = _parameters(query) or {}
-    if "error" in parameters:
-        return AuthorizationResponse(
-            error=_plain(parameters["error"]),
-            error_description=_plain(parameters.get("error_description", "")) or None,
-        )
-    return AuthorizationResponse(code=parameters.get("code") or None)
-
-
-def _parameters(query: str) -> dict[str, str] | None:
-    """The parameters of a query; ``None`` when one comes twice (RFC 6749 section 3.1 forbids it)."""
-    from urllib.parse import parse_qsl
-
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=50, errors="replace")
-    except ValueError:
-        return None
-    parameters = dict(pairs)
-    return parameters if len(parameters) == len(pairs) else None
-
-
-def _plain(text: str) -> str:
-    """A server's words on one line, shortened, without a full stop at the end."""
-    line = "".join(character if character.isprintable() else " " for character in text)
-    return line.strip().rstrip(".")[:200]
-
-
-def _page(url: str) -> str:
-    """An address without its query and fragment, and without a slash at its end."""
-    return url.partition("?")[0].partition("#")[0].rstrip("/")
-
-
-def _query(url: str) -> str:
-    return url.partition("?")[2].partition("#")[0]
-
-
-def _unquoted(text: str) -> str:
-    """What a person pasted, without the blanks and quotes around it."""
-    return text.strip().strip("\"'`<>").strip()
 
 
 class _NoBrowserError(Exception):

@@ -1,10 +1,12 @@
 import os
 import signal
 import tempfile
+import time
 import webbrowser
 from pathlib import Path
 
 import pytest
+from clocks import ShiftedClock
 from filelock import FileLock
 
 #: What the package looks at, to know its settings and where it runs.
@@ -36,6 +38,15 @@ def no_browsers(monkeypatch):
     """
     monkeypatch.setattr(webbrowser, "_tryorder", [])
     monkeypatch.setattr(webbrowser, "_browsers", {})
+
+
+@pytest.fixture
+def clock(monkeypatch, carto_sandbox):
+    """The time of this process and of the sandbox, moved by hand."""
+    clock = ShiftedClock()
+    monkeypatch.setattr(time, "time", clock)
+    carto_sandbox.clock = clock
+    return clock
 
 
 @pytest.fixture

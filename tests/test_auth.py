@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from clocks import StoppedClock
 
 from carto_auth import CartoAuth, LoginRequired, _log, auth, cache
 from carto_auth.cache import AccountFile
@@ -26,19 +27,9 @@ HOUR = 3600.0
 both_modes = pytest.mark.parametrize("mode", ["oauth", "m2m"])
 
 
-class Clock:
-    """``time.time``, and the hand that moves it."""
-
-    def __init__(self):
-        self.now = 1_800_000_000.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture(autouse=True)
 def clock(monkeypatch):
-    clock = Clock()
+    clock = StoppedClock(1_800_000_000.0)
     monkeypatch.setattr(time, "time", clock)
     monkeypatch.setattr(_log, "_said", set())
     return clock

@@ -23,25 +23,15 @@ from carto_auth.errors import MissingDependency, RateLimited, ServiceUnavailable
 WAREHOUSE = "/v3/connections/carto-dw/token"
 
 
-class Clock:
-    """The time in this process, for the sandbox, for us and for google-auth; moved by hand."""
-
-    def __init__(self, monkeypatch, sandbox):
-        self.real, self.ahead = time.time, 0.0
-        monkeypatch.setattr(time, "time", self)
-        monkeypatch.setattr(google.auth._helpers, "utcnow", self.naive)
-        sandbox.clock = self
-
-    def __call__(self):
-        return self.real() + self.ahead
-
-    def naive(self):
-        return datetime.fromtimestamp(self(), timezone.utc).replace(tzinfo=None)
-
-
 @pytest.fixture
-def clock(monkeypatch, carto_sandbox):
-    return Clock(monkeypatch, carto_sandbox)
+def clock(clock, monkeypatch):
+    """The time in this process, for google-auth too, which counts in naive UTC."""
+    monkeypatch.setattr(google.auth._helpers, "utcnow", lambda: naive(clock()))
+    return clock
+
+
+def naive(timestamp):
+    return datetime.fromtimestamp(timestamp, timezone.utc).replace(tzinfo=None)
 
 
 @pytest.fixture
@@ -181,7 +171,7 @@ def test_a_good_token_is_used_on_while_carto_is_out_of_order(carto_sandbox, cloc
 
 def test_the_expiry_is_naive_utc_and_far_enough_for_google(carto, clock):
     credentials = WarehouseCredentials(carto, carto.get_carto_dw_credentials()[1])
-    left = (credentials.expiry - clock.naive()).total_seconds()
+    left = (credentials.expiry - naive(clock())).total_seconds()
     assert credentials.expiry.tzinfo is None
     assert 29 * 60 < left <= 30 * 60
     assert credentials.valid

@@ -71,19 +71,6 @@ def person(monkeypatch):
     return sit_down
 
 
-@pytest.fixture
-def clock(carto_sandbox, monkeypatch):
-    """Moves the time of this process and of the sandbox."""
-    real, ahead = time.time, [0.0]
-    carto_sandbox.clock = lambda: real() + ahead[0]
-    monkeypatch.setattr(time, "time", carto_sandbox.clock)
-
-    def move(seconds):
-        ahead[0] += seconds
-
-    return move
-
-
 def link_in(text):
     (link,) = (word for word in text.split() if "/authorize?" in word)
     return link
@@ -429,7 +416,10 @@ def test_without_an_organization_the_sign_up_is_named(carto_sandbox, browser, ca
 
 @pytest.fixture
 def day(clock):
-    return lambda: clock(86_400 + 60)
+    def later():
+        clock.ahead += 86_400 + 60
+
+    return later
 
 
 def test_a_refresh_token_spares_the_next_login_and_is_rotated(carto_sandbox, browser, callback_port, day):

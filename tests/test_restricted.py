@@ -30,21 +30,6 @@ TOKENS = "/v3/tokens"
 ONE_TOKEN = "/v3/tokens/***"
 
 
-class Clock:
-    def __init__(self, monkeypatch, sandbox):
-        self.real, self.ahead = time.time, 0.0
-        monkeypatch.setattr(time, "time", self)
-        sandbox.clock = self
-
-    def __call__(self):
-        return self.real() + self.ahead
-
-
-@pytest.fixture
-def clock(monkeypatch, carto_sandbox):
-    return Clock(monkeypatch, carto_sandbox)
-
-
 @pytest.fixture
 def carto(carto_sandbox):
     return CartoAuth.from_m2m()

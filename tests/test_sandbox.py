@@ -13,7 +13,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -21,6 +20,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 import requests
 import yaml
+from clocks import StoppedClock
 
 from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI
 from carto_auth.sandbox import CartoSandbox, walk_login
@@ -29,16 +29,6 @@ from carto_auth.sandbox.walker import WalkFailed
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-class Clock:
-    """A clock that is set by hand; it starts now, so that real libraries believe it."""
-
-    def __init__(self) -> None:
-        self.now = time.time()
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Person:
@@ -128,13 +118,13 @@ def get(sandbox: CartoSandbox, path: str, token: str | None = None) -> requests.
 
 @pytest.fixture
 def sandbox() -> Iterator[CartoSandbox]:
-    with CartoSandbox(clock=Clock()) as running:
+    with CartoSandbox(clock=StoppedClock()) as running:
         yield running
 
 
 @pytest.fixture
-def clock(sandbox: CartoSandbox) -> Clock:
-    assert isinstance(sandbox.clock, Clock)
+def clock(sandbox: CartoSandbox) -> StoppedClock:
+    assert isinstance(sandbox.clock, StoppedClock)
     return sandbox.clock
 
 
@@ -148,7 +138,7 @@ def person(sandbox: CartoSandbox) -> Iterator[Person]:
 # -- the authorization code grant
 
 
-def test_a_login_gives_a_jwt_with_cartos_claims(sandbox: CartoSandbox, person: Person, clock: Clock) -> None:
+def test_a_login_gives_a_jwt_with_cartos_claims(sandbox: CartoSandbox, person: Person, clock: StoppedClock) -> None:
     answer = person.tokens()
     assert answer["token_type"] == "Bearer"
     assert answer["expires_in"] == 86400
@@ -270,7 +260,7 @@ def test_an_exchange_needs_the_verifier(person: Person) -> None:
     assert answer.json()["error"] == "invalid_request"
 
 
-def test_a_code_expires(person: Person, clock: Clock) -> None:
+def test_a_code_expires(person: Person, clock: StoppedClock) -> None:
     code = person.login()
     clock.now += 601
     assert person.exchange(code).json()["error"] == "invalid_grant"
@@ -439,7 +429,7 @@ def test_from_a_token_to_the_api(sandbox: CartoSandbox) -> None:
 
 
 @pytest.mark.parametrize("path", ["/accounts", "/v3/connections/carto-dw/token"])
-def test_bad_tokens(sandbox: CartoSandbox, clock: Clock, path: str) -> None:
+def test_bad_tokens(sandbox: CartoSandbox, clock: StoppedClock, path: str) -> None:
     token = m2m(sandbox).json()["access_token"]
     with CartoSandbox() as other:
         foreign = m2m(other).json()["access_token"]
@@ -477,7 +467,7 @@ def test_joining_an_organization(sandbox: CartoSandbox, person: Person) -> None:
 # -- switches
 
 
-def test_lifetimes(sandbox: CartoSandbox, clock: Clock) -> None:
+def test_lifetimes(sandbox: CartoSandbox, clock: StoppedClock) -> None:
     sandbox.token_lifetime = 60
     answer = m2m(sandbox).json()
     assert answer["expires_in"] == 60
@@ -497,7 +487,7 @@ def test_outages(sandbox: CartoSandbox) -> None:
     assert get(sandbox, "/config.yaml").status_code == 200
 
 
-def test_rate_limit(sandbox: CartoSandbox, clock: Clock) -> None:
+def test_rate_limit(sandbox: CartoSandbox, clock: StoppedClock) -> None:
     sandbox.rate_limited = 30
     answer = m2m(sandbox)
     assert answer.status_code == 429

@@ -6,6 +6,7 @@ import time
 
 import pytest
 import requests
+from clocks import StoppedClock
 
 from carto_auth._services import AUDIENCE
 from carto_auth.sandbox import CartoSandbox, walk_login
@@ -13,14 +14,6 @@ from carto_auth.sandbox import CartoSandbox, walk_login
 CITIES = "carto-demo-data.demo_tables.world_cities"
 GRANT = {"connection_name": "carto_dw", "source": CITIES}
 COUNT = f"SELECT COUNT(*) AS n FROM `{CITIES}`"
-
-
-class Clock:
-    def __init__(self):
-        self.now = time.time()
-
-    def __call__(self):
-        return self.now
 
 
 class Account:
@@ -46,7 +39,7 @@ class Account:
 
 @pytest.fixture(scope="module")
 def running():
-    with CartoSandbox(clock=Clock()) as sandbox:
+    with CartoSandbox(clock=StoppedClock()) as sandbox:
         yield sandbox
 
 

@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 help:
 	@echo "make demo        see the main job work, on a CARTO sandbox on this computer"
 	@echo "make test        run the tests"
-	@echo "make test-peers  run the tests with a browser, Jupyter, a terminal and Streamlit"
+	@echo "make test-peers  run the tests with real browsers, notebooks, terminals, clusters and Redis"
 	@echo "make test-all    run the tests on every supported Python that is installed"
 	@echo "make check       tests, lint and types, as CI runs them"
 	@echo "make bench       compare with carto-auth 0.2.0, side by side"

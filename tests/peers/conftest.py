@@ -1,4 +1,4 @@
-"""Real components: a browser, a Jupyter kernel, a terminal, Streamlit. ``make test-peers`` runs them."""
+"""Real components: browsers, notebooks, terminals, clusters, Redis. ``make test-peers`` runs them."""
 
 import re
 

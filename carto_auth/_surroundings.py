@@ -94,7 +94,7 @@ def _named_browsers() -> list[str]:
     from shutil import which
 
     named = os.environ.get("BROWSER", "").split(os.pathsep)
-    return [browser for browser in named if which(_command_in(browser))]
+    return [browser for browser in named if (command := _command_in(browser)) and which(command)]
 
 
 def _command_in(browser: str) -> str:

@@ -108,6 +108,7 @@ class Server:
             stack.enter_context(contextlib.suppress(OSError, ValueError))  # the client went away, or we did
             stack.enter_context(connection)
             if self.tls is not None:
+                connection.getpeername()  # a client that has gone is an OSError here; wrap_socket would leak it
                 secure = self.tls.wrap_socket(connection, server_side=True)
                 self.open.add(secure)
                 stack.callback(self.open.discard, secure)

@@ -9,14 +9,22 @@ import random
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3.exceptions import InvalidHeader, MaxRetryError, NewConnectionError, ResponseError
+from urllib3.exceptions import (
+    InvalidHeader,
+    MaxRetryError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    ResponseError,
+)
 from urllib3.util import Retry
 
 from carto_auth import _log
@@ -49,6 +57,8 @@ _PASSING_STATUSES = (429, 500, 502, 503, 504)
 
 #: Of the threads that send requests.
 THREAD_NAME = "carto-auth request"
+
+_Answer = TypeVar("_Answer")
 
 
 class NoAuth(AuthBase):
@@ -90,6 +100,21 @@ class Session(requests.Session):
         self.mount("http://", self.adapter)
         self.used_at = time.monotonic()
         self.reading: Any = None
+
+    def answer(self, method: str, url: str, read: Callable[[requests.Response], _Answer], **options: Any) -> _Answer:
+        """Send a request and ``read`` its answer; again, as the adapter's retries have it, where it breaks off."""
+        while True:
+            with self.request(method, url, auth=NoAuth(), allow_redirects=False, stream=True, **options) as response:
+                raw: Any = response.raw
+                self.reading = raw
+                try:
+                    return read(response)
+                except (ProtocolError, ReadTimeoutError) as error:
+                    following = raw.retries.increment(method, url, error=error)
+                finally:
+                    self.reading = None
+            following.sleep()
+            self.adapter.max_retries = following
 
     def cut(self) -> None:
         """End what another thread is doing with these connections; nothing more is sent on them."""
@@ -206,8 +231,8 @@ class _BoundedRetry(Retry):
     ) -> Self:
         wait = (self.get_retry_after(response) or 0.0) if response is not None else 0.0
         if wait > LONGEST_RETRY_AFTER or time.monotonic() + wait > self.deadline:
-            assert _pool is not None
-            raise MaxRetryError(_pool, url or "", error or ResponseError("no time for another try"))
+            pool: Any = _pool  # there is none for an answer that broke off
+            raise MaxRetryError(pool, url or "", error or ResponseError("no time for another try"))
         following = super().increment(method, url, response, error, _pool, _stacktrace)
         if response is not None:
             response.close()  # else urllib3 reads it to its end, which may never come

@@ -22,7 +22,7 @@ from carto_auth._answers import (
     translated,
     unreachable,
 )
-from carto_auth._connections import THREAD_NAME, NoAuth, Session, ca_bundle, forget_session, kept_session, retries
+from carto_auth._connections import THREAD_NAME, Session, ca_bundle, forget_session, kept_session, retries
 from carto_auth._services import is_loopback, require_secure, split_url
 from carto_auth._token import is_usable_token, without_secrets
 from carto_auth.errors import CredentialsError, InvalidCredential
@@ -207,28 +207,26 @@ def _outcome(
 ) -> Response | CredentialsError:
     """The answer, or our error for what went wrong. No exception of ``requests``: those carry the request."""
     bundle = None
+
+    def read(response: Any) -> Response:
+        body = _body(response.raw.stream(65_536, decode_content=True), host, deadline)
+        return Response(host, response.status_code, response.headers, body)
+
     try:
         bundle = ca_bundle()
-        with session.request(
+        return session.answer(
             method,
             url,
+            read,
             data=data,
             headers=headers,
-            auth=NoAuth(),
             timeout=(CONNECT_SECONDS, READ_SECONDS),
-            allow_redirects=False,
-            stream=True,
             verify=bundle or True,
-        ) as response:
-            session.reading = response.raw
-            body = _body(response.iter_content(65_536), host, deadline)
-            return Response(host, response.status_code, response.headers, body)
+        )
     except CredentialsError as error:
         return error.with_traceback(None)  # whose frames hold the request
     except Exception as error:  # also of the system and of proxies: nothing may be lost in a thread
         return unreachable(host, error, bundle)
-    finally:
-        session.reading = None
 
 
 def _body(chunks: Iterable[bytes], host: str, deadline: float) -> bytes:

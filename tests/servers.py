@@ -9,6 +9,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 
 
 class Request:
@@ -181,3 +182,11 @@ def _pump(source, target):
     for end in (source, target):
         with contextlib.suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
+
+
+def wait_for(condition, seconds=20):
+    """Wait for what another thread or process is about to bring about."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{condition} did not come about"
+        time.sleep(0.01)

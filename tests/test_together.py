@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from servers import wait_for
 
 from carto_auth import CartoAuth, auth, cache
 from carto_auth.cache import AccountFile
@@ -86,13 +87,6 @@ def in_threads(function, number=50):
 
     with ThreadPoolExecutor(number) as pool:
         return list(pool.map(task, range(number)))
-
-
-def wait_for(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"{condition} did not come about"
-        time.sleep(0.01)
 
 
 def renewal_lock(carto):

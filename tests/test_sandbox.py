@@ -640,7 +640,7 @@ def test_the_code_page_warns(sandbox: CartoSandbox) -> None:
 
 
 @pytest.fixture
-def callback() -> Iterator[list[str]]:
+def callback(callback_port: int) -> Iterator[list[str]]:
     """What a callback server at the registered redirect URI is asked."""
     asked: list[str] = []
 
@@ -653,10 +653,7 @@ def callback() -> Iterator[list[str]]:
         def log_message(self, *args: object) -> None:
             pass
 
-    try:
-        server = http.server.HTTPServer(("127.0.0.1", urlsplit(REDIRECT_URI).port or 0), Handler)
-    except OSError:
-        pytest.skip("the port of the registered redirect URI is taken on this computer")
+    server = http.server.HTTPServer(("127.0.0.1", callback_port), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield asked

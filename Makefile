@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# The tests start hundreds of interpreters, each of which would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-peers test-all lint types check bench clean
 
 help:

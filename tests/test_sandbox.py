@@ -6,6 +6,7 @@ import base64
 import hashlib
 import http.server
 import json
+import logging
 import os
 import secrets
 import socket
@@ -620,6 +621,27 @@ def test_nothing_is_printed(sandbox: CartoSandbox, person: Person, capfd: pytest
     assert capfd.readouterr() == ("", "")
 
 
+def test_nothing_secret_is_logged(sandbox: CartoSandbox, person: Person, caplog: pytest.LogCaptureFixture) -> None:
+    sandbox.refresh_tokens = True
+    caplog.set_level(logging.DEBUG)
+    of_application = m2m(sandbox).json()["access_token"]
+    code = person.login()
+    of_person = person.exchange(code).json()
+    renewed = person.refresh(of_person["refresh_token"]).json()
+    # What the requests of this test ask for is logged by their own library.
+    logged = "\n".join(record.getMessage() for record in caplog.records if not record.name.startswith("urllib3"))
+    secret = [sandbox.client_secret, of_application, code, of_person["access_token"], of_person["refresh_token"]]
+    for text in [*secret, renewed["access_token"], renewed["refresh_token"]]:
+        assert text not in logged
+    assert sandbox.client_secret not in repr(sandbox._known.application(sandbox.client_id))
+
+
+def test_authlib_logs_elsewhere_as_ever(sandbox: CartoSandbox, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger("authlib.oauth2.rfc6749.grants.client_credentials").debug("of the program's own server")
+    assert "of the program's own server" in caplog.text
+
+
 # -- pages, walker, fixture
 
 
@@ -746,6 +768,18 @@ def test_a_start_takes_less_than_a_second() -> None:
     done = run_python(code)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 1.0
+
+
+def test_one_that_is_never_stopped_ends_in_silence() -> None:
+    code = (
+        "import os, requests\n"
+        "from carto_auth import CartoAuth\n"
+        "from carto_auth.sandbox import CartoSandbox\n"
+        "os.environ.update(CartoSandbox().start().environment())\n"
+        "print(CartoAuth.from_m2m().get_carto_dw_client().query('SELECT 1 AS n').result().total_rows)"
+    )
+    done = run_python(code)
+    assert (done.stdout, done.stderr) == ("1\n", "")
 
 
 def test_a_misspelt_switch_is_refused():

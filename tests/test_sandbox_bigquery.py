@@ -130,6 +130,36 @@ def test_the_sample_table(client: bigquery.Client) -> None:
         ),
         ("JSON '{\"a\": [1]}'", {"a": [1]}),
         ("SAFE_DIVIDE(1, 0)", None),
+        ("ARRAY(SELECT x FROM UNNEST([10, 20]) x WITH OFFSET o WHERE o = 0)", [10]),
+        ("ARRAY(SELECT AS STRUCT x, o FROM UNNEST(['a']) AS x WITH OFFSET o)", [{"x": "a", "o": 0}]),
+        ("(SELECT MAX(offset) FROM UNNEST([10, 20]) AS x WITH OFFSET)", 1),
+        ("EXTRACT(DAYOFWEEK FROM DATE '2024-01-07')", 1),
+        ("EXTRACT(WEEK FROM DATE '2024-01-06')", 0),
+        ("EXTRACT(WEEK FROM DATE '2024-01-07')", 1),
+        ("EXTRACT(WEEK(MONDAY) FROM DATE '2024-01-07')", 1),
+        ("EXTRACT(ISOWEEK FROM DATE '2023-01-01')", 52),
+        ("[1, 2][OFFSET(1)]", 2),
+        ("[1, 2][ORDINAL(1)]", 1),
+        ("[1, 2][SAFE_OFFSET(5)]", None),
+        ("[1, 2][SAFE_ORDINAL(0)]", None),
+        ("[1, 2][0]", 1),
+        ("(SELECT [1, 2][OFFSET(i)] FROM UNNEST([1]) AS i)", 2),
+        ("JSON_VALUE(JSON '{\"a\": 1}', '$.a')", "1"),
+        ("CAST(2.5 AS INT64)", 3),
+        ("CAST(-2.5 AS INT64)", -3),
+        ("CAST(9007199254740993 AS INT64)", 9007199254740993),
+        ("CAST('3' AS INT64)", 3),
+        ("SAFE_CAST(2.5 AS INT64)", 3),
+        ("SAFE_CAST('x' AS INT64)", None),
+        ("CAST(1.0 AS STRING)", "1"),
+        ("CAST(1.5 AS STRING)", "1.5"),
+        ("CAST(NUMERIC '100' AS STRING)", "100"),
+        ("CAST(DATE_ADD(DATE '2024-02-28', INTERVAL 1 DAY) AS STRING)", "2024-02-29"),
+        ("PARSE_TIMESTAMP('%Y-%m-%d', '2024-01-02')", datetime.datetime(2024, 1, 2, tzinfo=UTC)),
+        ("TIMESTAMP_SECONDS(1)", datetime.datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)),
+        ("TIMESTAMP_MILLIS(1)", datetime.datetime(1970, 1, 1, 0, 0, 0, 1000, UTC)),
+        ("TIMESTAMP_MICROS(1)", datetime.datetime(1970, 1, 1, 0, 0, 0, 1, UTC)),
+        ("IF(FALSE, 1 / 0, 2.5)", 2.5),
     ],
 )
 def test_values_and_types(client: bigquery.Client, sql: str, value: object) -> None:
@@ -173,6 +203,28 @@ def test_pages(sandbox: CartoSandbox, client: bigquery.Client) -> None:
     ] == names[:2]
 
 
+def test_offsets_count_from_0_in_joins(client: bigquery.Client) -> None:
+    arrays = "(SELECT 1 AS id, ['p', 'q'] AS xs UNION ALL SELECT 2, []) AS t"
+    for join, others in ((",", []), ("CROSS JOIN", []), ("LEFT JOIN", [(2, None, None)])):
+        rows = client.query(f"SELECT id, x, o FROM {arrays} {join} UNNEST(t.xs) AS x WITH OFFSET AS o ORDER BY 1, 3")
+        assert [row.values() for row in rows.result()] == [(1, "p", 0), (1, "q", 1), *others]
+
+
+def test_the_divisor_of_every_row(client: bigquery.Client) -> None:
+    rows = client.query("SELECT 6 / n AS q FROM UNNEST([1, 2]) AS n ORDER BY 1").result()
+    assert [row.q for row in rows] == [3.0, 6.0]
+    with pytest.raises(exceptions.BadRequest, match="division by zero"):
+        client.query("SELECT 6 / n AS q FROM UNNEST([1, 0]) AS n").result()
+
+
+def test_selected_fields(client: bigquery.Client) -> None:
+    client.query("CREATE OR REPLACE TABLE shared.wide AS SELECT 'a' AS one, 2 AS two, 'c' AS three").result()
+    kept = [field for field in client.get_table("shared.wide").schema if field.name != "one"]
+    assert [dict(row) for row in client.list_rows("shared.wide", selected_fields=kept)] == [{"two": 2, "three": "c"}]
+    with pytest.raises(exceptions.BadRequest, match="not found in the schema: nope"):
+        list(client.list_rows("shared.wide", selected_fields=[bigquery.SchemaField("nope", "STRING")]))
+
+
 def test_no_rows(client: bigquery.Client) -> None:
     rows = client.query(f"SELECT name FROM {CITIES} WHERE FALSE").result()
     assert list(rows) == []
@@ -205,6 +257,32 @@ def test_a_dry_run_changes_nothing(client: bigquery.Client) -> None:
     with pytest.raises(exceptions.NotFound):
         client.get_table("shared.never")
     assert [f.name for f in client.query("SELECT 1 AS a", job_config=config).schema] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "error"),
+    [
+        (f"SELECT nope FROM {CITIES}", exceptions.BadRequest),
+        ("SELEC 1", exceptions.BadRequest),
+        ("SELECT * FROM shared.unknown", exceptions.NotFound),
+        ("INSERT INTO shared.unknown VALUES (1)", exceptions.NotFound),
+        ("UPDATE shared.dry SET nope = 1 WHERE TRUE", exceptions.BadRequest),
+        ("CREATE TABLE shared.never AS SELECT * FROM shared.unknown", exceptions.NotFound),
+        ("DROP TABLE shared.unknown", exceptions.NotFound),
+        ("TRUNCATE TABLE shared.unknown", exceptions.NotFound),
+    ],
+)
+def test_a_dry_run_of_what_is_wrong(client: bigquery.Client, sql: str, error: type[Exception]) -> None:
+    client.query("CREATE TABLE IF NOT EXISTS shared.dry (a INT64)").result()
+    with pytest.raises(error):
+        client.query(sql, job_config=bigquery.QueryJobConfig(dry_run=True))
+
+
+def test_a_dry_run_changes_no_rows(client: bigquery.Client) -> None:
+    client.query("CREATE OR REPLACE TABLE shared.kept AS SELECT 1 AS a").result()
+    for sql in ("DELETE FROM shared.kept WHERE TRUE", "TRUNCATE TABLE shared.kept", "DROP TABLE shared.kept"):
+        client.query(sql, job_config=bigquery.QueryJobConfig(dry_run=True))
+    assert one(client, "SELECT a FROM shared.kept") == 1
 
 
 # -- parameters
@@ -391,7 +469,29 @@ def test_other_formats_cannot_be_loaded(client: bigquery.Client) -> None:
         ("SELECT * FROM unqualified", "must be qualified with a dataset"),
         ("SELECT 1 AS a, 2 AS a", "Duplicate column names"),
         ("SELECT CAST('x' AS INT64)", "Could not convert"),
+        ("selec 1", "Syntax error"),
+        ("selec a", "Syntax error"),
+        ("SELECT 1 / 0", "division by zero"),
+        ("SELECT MOD(1, 0)", "division by zero"),
+        ("SELECT [1, 2][OFFSET(5)]", "Array index 5 is out of bounds"),
+        ("SELECT [1, 2][ORDINAL(0)]", "out of bounds"),
+        ("SELECT (SELECT j FROM (SELECT JSON '[1]' AS j))[0]", "The sandbox cannot take the elements of a JSON"),
+        ("SELECT SUM(x) FROM UNNEST([9223372036854775807, 1]) AS x", "int64 overflow"),
+        ("SELECT [1, NULL]", "Array cannot have a null element"),
+        ("SELECT [STRUCT([NULL, 1] AS a)] AS s", r"null element; error in writing field s\.a"),
+        ("SELECT * FROM UNNEST([5]) WITH OFFSET", "The sandbox cannot run UNNEST WITH OFFSET without a name"),
+        ("SELECT EXTRACT(WEEK(TUESDAY) FROM DATE '2024-01-07')", "The sandbox cannot extract"),
+        ("SELECT PARSE_TIMESTAMP('%Y', '2024', 'Europe/Madrid')", "The sandbox cannot read timestamps"),
         ("SELECT ST_GEOGPOINT(1, 2)", "The sandbox cannot run the function ST_GEOGPOINT"),
+        ("SELECT ST_DISTANCE(ST_GEOGPOINT(1, 2), ST_GEOGPOINT(1, 2))", "The sandbox cannot run the function ST_"),
+        ("SELECT ST_INTERSECTS(a, a) FROM UNNEST(['']) AS a", "The sandbox cannot run the function ST_INTERSECTS"),
+        ("SELECT ST_BUFFER(a, 1) FROM UNNEST(['']) AS a", "The sandbox cannot run the function ST_BUFFER"),
+        ("SELECT ST_AREA(a) FROM UNNEST(['']) AS a", "The sandbox cannot run the function ST_AREA"),
+        ("SELECT ST_X(a) FROM UNNEST(['']) AS a", "The sandbox cannot run the function ST_X"),
+        ("CREATE TABLE shared.g (g GEOGRAPHY)", "The sandbox cannot handle the type GEOGRAPHY"),
+        ("SELECT `carto-un`.carto.H3_FROMLONGLAT(1, 2, 3)", "The sandbox cannot run the function carto-un.carto.H3_"),
+        ("SELECT `carto-un.carto.H3_FROMLONGLAT`(1, 2, 3)", "The sandbox cannot run the function carto-un.carto.H3_"),
+        ("SELECT * FROM `carto-un`.carto.F(1)", "The sandbox cannot run the function carto-un.carto.F"),
         ("SELECT 1; SELECT 2", "The sandbox cannot run scripts"),
         ("SELECT INTERVAL 1 DAY", "The sandbox cannot return"),
         ("SELECT @@time_zone", "The sandbox cannot read system variables"),
@@ -434,6 +534,23 @@ def test_what_is_not_there(client: bigquery.Client) -> None:
     config = bigquery.QueryJobConfig(use_legacy_sql=True)
     with pytest.raises(exceptions.BadRequest, match="legacy SQL"):
         client.query("SELECT 1", job_config=config).result()
+
+
+def test_projects_are_listed(client: bigquery.Client) -> None:
+    assert [p.project_id for p in client.list_projects()] == ["carto-dw-ac-sandbox", "carto-demo-data"]
+
+
+@pytest.mark.parametrize("path", ["/bigquery/v2/nowhere", "/bigquery/v2/projects/carto-dw-ac-sandbox"])
+def test_errors_of_unknown_paths_have_googles_shape(sandbox: CartoSandbox, path: str) -> None:
+    answer = requests.get(f"{sandbox.url}{path}")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"] == f"The sandbox has nothing at GET {path}"
+    assert answer.json()["error"]["errors"][0]["reason"] == "notFound"
+
+
+def test_a_request_that_flask_refuses_gets_googles_error(sandbox: CartoSandbox) -> None:
+    answer = requests.get(f"{sandbox.url}/bigquery/v2/projects", headers={"Host": "evil.example"})
+    assert answer.status_code == answer.json()["error"]["code"] == 400
 
 
 def test_other_projects(sandbox: CartoSandbox, client: bigquery.Client) -> None:

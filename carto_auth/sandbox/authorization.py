@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from authlib.oauth2.rfc6750 import BearerTokenGenerator
 from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc7636 import CodeChallenge
 from authlib.oauth2.rfc9207 import IssuerParameter
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, current_app, has_app_context, jsonify, request
 from werkzeug.datastructures import MultiDict
 
 from carto_auth._services import AUDIENCE
@@ -46,6 +47,7 @@ class SandboxAuthorizationServer(AuthorizationServer):  # type: ignore[misc]
     """Authlib's server, with the sandbox's state for its database."""
 
     def __init__(self, state: State, mint: TokenMint) -> None:
+        _keep_authlib_quiet()
         super().__init__(query_client=state.application, save_token=self._keep_refresh_token)
         self.state = state
         self.register_token_generator(
@@ -122,6 +124,18 @@ class SandboxAuthorizationServer(AuthorizationServer):  # type: ignore[misc]
                 request.user,
             )
         )
+
+
+def _keep_authlib_quiet() -> None:
+    """Keep what Authlib logs for the sandbox out of the log of the program around it: there are tokens in it."""
+    # A filter sees what its own logger is given, not what comes from the loggers below it: hence each of them.
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("authlib.")]:
+        logging.getLogger(name).addFilter(_is_not_the_sandboxs)
+
+
+def _is_not_the_sandboxs(record: logging.LogRecord) -> bool:
+    # The program may have a server on Authlib of its own, which logs as it likes.
+    return not (has_app_context() and current_app.import_name.startswith("carto_auth.sandbox"))
 
 
 class _OAuthRequest(OAuth2Request):  # type: ignore[misc]

@@ -146,11 +146,19 @@ class Jobs:
             else:
                 job.result = self._query(configuration)
         except QueryError as error:
+            if configuration.get("dryRun"):
+                # There is no job to ask about later, so the answer to this request has to tell.
+                self._forget(job)
+                raise
             job.error = error
         except Exception as error:
             # What nobody thought of is still the query's fault: a 500 would have the client try for minutes.
             job.error = QueryError(f"The sandbox cannot run this query: {type(error).__name__}: {error}")
         return job
+
+    def _forget(self, job: Job) -> None:
+        with self._lock:
+            self._jobs.pop(job.id, None)
 
     def get(self, job_id: str) -> Job:
         """A job that was run before."""
@@ -206,7 +214,7 @@ def create_blueprint(state: State, engine: Engine) -> Blueprint:
                 "authError",
                 "Request had invalid authentication credentials. Expected OAuth 2 access token.",
             )
-        project = (request.view_args or {})["project"]
+        project = (request.view_args or {}).get("project", PROJECT_ID)
         allowed = _PROJECTS if request.method == "GET" else (PROJECT_ID,)
         if project not in allowed:
             return error_response(403, "accessDenied", f"Access Denied: Project {project}: no permission in it.")
@@ -215,6 +223,11 @@ def create_blueprint(state: State, engine: Engine) -> Blueprint:
     @blueprint.errorhandler(QueryError)
     def failed(error: QueryError) -> Response:
         return error_response(error.status, error.reason, error.message)
+
+    @blueprint.get("/bigquery/v2/projects")
+    def list_projects() -> Response:
+        found = [_project(number, name) for number, name in enumerate(_PROJECTS, 1)]
+        return jsonify(kind="bigquery#projectList", projects=found, totalItems=len(found))
 
     @blueprint.post(f"{root}/jobs")
     def insert_job(project: str) -> Response:
@@ -302,7 +315,7 @@ def create_blueprint(state: State, engine: Engine) -> Blueprint:
 
     @blueprint.get(f"{root}/datasets/<dataset>/tables/<table>/data")
     def list_rows(project: str, dataset: str, table: str) -> Response:
-        result = engine.table_rows(project, dataset, table)
+        result = _selected(engine.table_rows(project, dataset, table), request.args.get("selectedFields"))
         job = Job("", "US", {}, 0, result)
         page = job.page(*_window(), _timestamps(request.args.get))
         kept = {key: page[key] for key in ("totalRows", "rows", "pageToken") if key in page}
@@ -378,6 +391,21 @@ def _window() -> tuple[int, int | None]:
     return window
 
 
+def _selected(result: Result, names: str | None) -> Result:
+    """The columns that ``selectedFields`` names, in the schema's order."""
+    if not names:
+        return result
+    wanted = {name.strip().lower() for name in names.split(",")}
+    unknown = wanted - {field.name.lower() for field in result.fields}
+    if any("." in name for name in unknown):
+        raise QueryError("The sandbox cannot select a part of a column.", reason="invalid")
+    if unknown:
+        raise QueryError(f"Selected fields not found in the schema: {', '.join(sorted(unknown))}", reason="invalid")
+    places = [place for place, field in enumerate(result.fields) if field.name.lower() in wanted]
+    rows = [tuple(row[place] for place in places) for row in result.rows]
+    return Result(result.kind, [result.fields[place] for place in places], rows)
+
+
 def _timestamps(option: Callable[[str], Any]) -> str:
     if str(option("formatOptions.useInt64Timestamp")).lower() == "true":
         return "INT64"
@@ -390,6 +418,16 @@ def _problem(error: QueryError) -> dict[str, str]:
 
 def _schema(fields: list[Field]) -> dict[str, Any]:
     return {"fields": [f.resource() for f in fields]}
+
+
+def _project(number: int, name: str) -> dict[str, Any]:
+    return {
+        "kind": "bigquery#project",
+        "id": name,
+        "numericId": str(number),
+        "projectReference": {"projectId": name},
+        "friendlyName": name,
+    }
 
 
 def _dataset(project: str, name: str) -> dict[str, Any]:

@@ -89,6 +89,9 @@ _SCALARS = {
 }
 
 
+_WIDER_THAN_INT64 = ("hugeint", "ubigint", "uhugeint")
+
+
 def field_from_duckdb(name: str, duckdb_type: Any) -> Field:
     """A column's field from its DuckDB type."""
     kind = str(duckdb_type.id).lower()
@@ -114,6 +117,9 @@ def field_from_duckdb(name: str, duckdb_type: Any) -> Field:
         return Field(name, "NUMERIC" if fits else "BIGNUMERIC", False, (), text)
     if kind not in _SCALARS:
         raise QueryError(f"The sandbox cannot return the column {name!r}: it has DuckDB's type {text}.")
+    if kind in _WIDER_THAN_INT64:
+        # What does not fit is BigQuery's overflow, and here the cast's.
+        return Field(name, "INTEGER", False, (), "BIGINT")
     # Python gets DuckDB's TIMESTAMPTZ only with pytz, which nothing else here needs; the session is in UTC.
     return Field(name, _SCALARS[kind], False, (), "TIMESTAMP" if _SCALARS[kind] == "TIMESTAMP" else text)
 
@@ -129,6 +135,31 @@ def quote(name: str) -> str:
 def row_resource(row: Sequence[Any], fields: Sequence[Field], timestamps: str) -> dict[str, Any]:
     """A row of a result. ``timestamps`` is the format asked for: INT64, ISO8601_STRING or FLOAT64."""
     return {"f": [{"v": _cell(value, field, timestamps)} for value, field in zip(row, fields, strict=True)]}
+
+
+def refuse_null_elements(rows: Sequence[Sequence[Any]], fields: Sequence[Field]) -> None:
+    """Refuse a result with NULL in an array, as BigQuery does.
+
+    Raises:
+        QueryError: there is one.
+    """
+    for place, field in enumerate(fields):
+        if field.repeated or field.fields:
+            for row in rows:
+                _refuse_null_elements(row[place], field, field.name)
+
+
+def _refuse_null_elements(value: Any, field: Field, path: str) -> None:
+    elements = value if field.repeated else [value]
+    for element in elements or ():
+        if element is None:
+            if field.repeated:
+                raise QueryError(f"Array cannot have a null element; error in writing field {path}")
+            continue
+        if field.fields:
+            parts = element.values() if isinstance(element, dict) else element
+            for part, part_field in zip(parts, field.fields, strict=True):
+                _refuse_null_elements(part, part_field, f"{path}.{part_field.name}")
 
 
 def _cell(value: Any, field: Field, timestamps: str) -> Any:

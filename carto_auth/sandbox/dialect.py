@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -75,7 +76,8 @@ def translate(sql: str, *, project: str, dataset: tuple[str, str] | None, parame
         tree.set("properties", None)
         if isinstance(tree.expression, exp.Query):
             _name_columns(tree.expression)
-    tree = tree.transform(_put_right)
+    _refuse_what_duckdb_lacks(tree)
+    _put_all_right(tree)
     try:
         duckdb_sql = tree.sql(dialect="duckdb", identify=True, unsupported_level=sqlglot.ErrorLevel.RAISE)
     except UnsupportedError as error:
@@ -135,6 +137,9 @@ def _kind(tree: Tree) -> str:
             verb = "CREATE" if isinstance(tree, exp.Create) else "DROP"
             as_select = verb == "CREATE" and what == "TABLE" and isinstance(tree.expression, exp.Query)
             return f"{verb}_{what}{'_AS_SELECT' if as_select else ''}"
+    if isinstance(tree, (exp.Condition, exp.Alias)):
+        # sqlglot reads a lone expression too; "selec a" is one, with a name.
+        raise QueryError("Syntax error: Unexpected identifier at [1:1]")
     name = str(tree.this) if isinstance(tree, exp.Command) else tree.key.upper()
     raise QueryError(f"The sandbox cannot run {name} statements.")
 
@@ -147,6 +152,8 @@ def _qualify(tree: Tree, project: str, dataset: tuple[str, str] | None) -> None:
     local = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
     for table in tree.find_all(exp.Table):
         if not isinstance(table.this, exp.Identifier):
+            if table.db:
+                raise _lacking(".".join(filter(None, (table.catalog, table.db, table.this.name))))
             continue
         if "information_schema" in f"{table.db}.{table.name}".lower():
             raise QueryError("The sandbox cannot answer questions to INFORMATION_SCHEMA.")
@@ -233,6 +240,38 @@ def _name_columns(query: Tree) -> None:
         nameless += 1
 
 
+def _refuse_what_duckdb_lacks(tree: Tree) -> None:
+    for node in tree.find_all(exp.Dot, exp.Func, exp.DataType):
+        if isinstance(node, exp.DataType):
+            if node.this in _SPATIAL_TYPES:
+                raise QueryError(f"The sandbox cannot handle the type {node.this.name}: it has no spatial functions.")
+        elif isinstance(node, exp.Dot):
+            if isinstance(node.expression, exp.Func):
+                # A function in a dataset, such as those of CARTO's Analytics Toolbox.
+                parts = [part.name for part in node.flatten()]
+                raise _lacking(".".join(parts))
+        else:
+            name = node.name if isinstance(node, exp.Anonymous) else node.sql_name()
+            # Those that DuckDB has in an extension measure on a plane, and BigQuery on the globe.
+            if "." in name or name.upper().startswith("ST_"):
+                raise _lacking(name)
+
+
+_SPATIAL_TYPES = (exp.DataType.Type.GEOGRAPHY, exp.DataType.Type.GEOMETRY)
+
+
+def _lacking(function: str) -> QueryError:
+    return QueryError(f"The sandbox cannot run the function {function}: DuckDB has none like it.")
+
+
+def _put_all_right(tree: Tree) -> None:
+    # From the inside out, so that what stands in a replaced node has been put right already.
+    for node in reversed(list(tree.dfs())):
+        right = _put_right(node)
+        if right is not node:
+            node.replace(right)
+
+
 def _put_right(node: Tree) -> Tree:
     if isinstance(node, exp.Literal) and not node.is_string:
         return _number(node)
@@ -241,10 +280,108 @@ def _put_right(node: Tree) -> Tree:
         return exp.cast(exp.Literal.string(node.this), "BLOB", dialect="duckdb")
     if isinstance(node, exp.DataType) and not node.expressions and node.this in _DECIMALS:
         return exp.DataType.build(_NUMERIC, dialect="duckdb")
-    if isinstance(node, (exp.DateAdd, exp.DateSub, exp.DateTrunc)) and not isinstance(node.parent, exp.Cast):
+    if isinstance(node, (exp.DateAdd, exp.DateSub, exp.DateTrunc)):
         # BigQuery's functions of that name give a DATE; DuckDB's operators give a TIMESTAMP.
         return exp.cast(node, exp.DataType.Type.DATE)
+    for kinds, put_right in _RULES:
+        if isinstance(node, kinds):
+            return put_right(node)
     return node
+
+
+def _macro(name: str, *arguments: Tree) -> Tree:
+    """A call of one of the engine's macros."""
+    return exp.Anonymous(this=f"sandbox_{name}", expressions=[argument.copy() for argument in arguments])
+
+
+def _division(node: Tree) -> Tree:
+    divisor = node.expression
+    if not (isinstance(divisor, exp.Literal) and not divisor.is_string and float(divisor.this)):
+        # DuckDB gives infinity, or NULL.
+        node.set("expression", _macro("divisor", divisor))
+    return node
+
+
+def _element(node: Tree) -> Tree:
+    if len(node.expressions) != 1 or node.expressions[0].is_string:
+        return node  # a part of a JSON value, by its name
+    index = node.expressions[0]
+    if node.args.get("offset"):
+        index = exp.Sub(this=exp.paren(index), expression=exp.Literal.number(1))
+    return _macro("safe_element" if node.args.get("safe") else "element", node.this, index)
+
+
+def _conversion(node: Tree) -> Tree:
+    value, to = node.this, node.to
+    if to.expressions or node.args.get("format") or value.is_string or isinstance(value, exp.Parameter):
+        return node
+    if to.this == exp.DataType.Type.BIGINT:
+        return _macro("try_int64" if isinstance(node, exp.TryCast) else "int64", value)
+    if to.this in (exp.DataType.Type.TEXT, exp.DataType.Type.VARCHAR):
+        return _macro("string", value)
+    return node
+
+
+def _timestamp(node: Tree) -> Tree:
+    zone = node.args.get("zone")
+    if zone is not None and zone.name.upper() != "UTC":
+        raise QueryError("The sandbox cannot read timestamps of another time zone than UTC.")
+    # DuckDB gives what is a DATETIME in BigQuery; the session is in UTC.
+    return exp.cast(node, exp.DataType.Type.TIMESTAMPTZ)
+
+
+def _extract(node: Tree) -> Tree:
+    part = node.this.sql(dialect="bigquery").upper()
+    if part == "DAYOFWEEK":
+        # Sunday is 1 in BigQuery, and 0 in DuckDB.
+        return exp.paren(exp.Add(this=node.copy(), expression=exp.Literal.number(1)))
+    if part == "ISOWEEK":
+        return exp.Extract(this=exp.var("WEEK"), expression=node.expression.copy())
+    if part.startswith("WEEK"):
+        # DuckDB's are those of ISO.
+        if part not in _WEEKS:
+            raise QueryError(f"The sandbox cannot extract {part}.")
+        week = exp.Anonymous(this="STRFTIME", expressions=[node.expression.copy(), exp.Literal.string(_WEEKS[part])])
+        return exp.cast(week, exp.DataType.Type.BIGINT)
+    return node
+
+
+_WEEKS = {"WEEK": "%U", "WEEK(SUNDAY)": "%U", "WEEK(MONDAY)": "%W"}
+
+
+def _unnest(node: Tree) -> Tree:
+    """``UNNEST(...) WITH OFFSET`` counts from 0; DuckDB's ``WITH ORDINALITY`` counts from 1."""
+    offset = node.args.get("offset")
+    if not offset:
+        return node
+    alias = node.args.get("alias")
+    columns = alias.columns if alias else []
+    name = columns[0] if columns else alias and alias.this
+    if not name:
+        raise QueryError("The sandbox cannot run UNNEST WITH OFFSET without a name: write UNNEST(...) AS name.")
+    [array] = node.expressions
+    length = exp.Anonymous(this="LEN", expressions=[array.copy()])
+    numbers = exp.Anonymous(this="RANGE", expressions=[length])
+    parts = [
+        exp.alias_(exp.Anonymous(this="UNNEST", expressions=[values.copy()]), column.copy())
+        for values, column in ((array, name), (numbers, offset))
+    ]
+    join = node.parent
+    if isinstance(join, exp.Join) and join.side and not (join.args.get("on") or join.args.get("using")):
+        # BigQuery lets a join with an array go without a condition, DuckDB does not.
+        join.set("on", exp.true())
+    # A name that no table has: the array's name must mean its element.
+    return exp.Subquery(this=exp.Select(expressions=parts), alias=exp.TableAlias(this=exp.to_identifier("_unnested")))
+
+
+_RULES: tuple[tuple[Any, Callable[[Tree], Tree]], ...] = (
+    ((exp.Div, exp.IntDiv, exp.Mod), _division),
+    (exp.Bracket, _element),
+    ((exp.Cast, exp.TryCast), _conversion),
+    ((exp.StrToTime, exp.UnixToTime), _timestamp),
+    (exp.Extract, _extract),
+    (exp.Unnest, _unnest),
+)
 
 
 _DECIMALS = (exp.DataType.Type.DECIMAL, exp.DataType.Type.BIGDECIMAL)

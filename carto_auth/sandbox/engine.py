@@ -5,11 +5,21 @@ from __future__ import annotations
 import re
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from carto_auth.sandbox import sample
-from carto_auth.sandbox.bigquery_types import Field, Parameter, QueryError, field_from_duckdb, quote
+from carto_auth.sandbox.bigquery_types import (
+    Field,
+    Parameter,
+    QueryError,
+    field_from_duckdb,
+    quote,
+    refuse_null_elements,
+)
 from carto_auth.sandbox.state import PROJECT_ID
+
+if TYPE_CHECKING:
+    from carto_auth.sandbox.dialect import Statement
 
 #: The dataset that CARTO makes for every organization.
 SHARED_DATASET = "shared"
@@ -28,6 +38,29 @@ _SETTINGS = (
     "enable_external_access = false",
     "lock_configuration = true",
 )
+
+
+_IS_FLOAT = "typeof(x) IN ('DOUBLE', 'FLOAT')"
+
+_OUT_OF_BOUNDS = "i < 0 OR i >= len(xs)"
+
+_NO_JSON = "typeof(xs) = 'JSON' THEN error('The sandbox cannot take the elements of a JSON value by their number.')"
+
+#: What BigQuery does otherwise than DuckDB; :mod:`carto_auth.sandbox.dialect` makes queries call them.
+_MACROS = {
+    "divisor(x)": "CASE WHEN x = 0 THEN error('division by zero') ELSE x END",
+    "element(xs, i)": f"CASE WHEN {_NO_JSON} WHEN {_OUT_OF_BOUNDS} "
+    "THEN error('Array index ' || i || ' is out of bounds') ELSE xs[i + 1] END",
+    "safe_element(xs, i)": f"CASE WHEN {_NO_JSON} WHEN {_OUT_OF_BOUNDS} THEN NULL ELSE xs[i + 1] END",
+    # Half away from zero; DuckDB casts to the even neighbour.
+    "int64(x)": f"CASE WHEN {_IS_FLOAT} THEN CAST(round(CAST(x AS DOUBLE)) AS BIGINT) ELSE CAST(x AS BIGINT) END",
+    "try_int64(x)": f"CASE WHEN {_IS_FLOAT} THEN TRY_CAST(round(TRY_CAST(x AS DOUBLE)) AS BIGINT) "
+    "ELSE TRY_CAST(x AS BIGINT) END",
+    # Without the zeros that end a fraction.
+    "string(x)": f"CASE WHEN {_IS_FLOAT} THEN regexp_replace(CAST(x AS VARCHAR), '\\.0$', '') "
+    "WHEN typeof(x) LIKE 'DECIMAL%' AND contains(CAST(x AS VARCHAR), '.') "
+    "THEN rtrim(rtrim(CAST(x AS VARCHAR), '0'), '.') ELSE CAST(x AS VARCHAR) END",
+}
 
 
 @dataclass(frozen=True)
@@ -86,8 +119,11 @@ class Engine:
         with _Session(self) as duckdb:
             if statement.kind == "SELECT":
                 fields, relation = _relation(duckdb, statement.sql, statement.values)
-                return Result(statement.kind, fields, [] if dry else relation.fetchall())
+                rows = [] if dry else relation.fetchall()
+                refuse_null_elements(rows, fields)
+                return Result(statement.kind, fields, rows)
             if dry:
+                _check(duckdb, statement)
                 return Result(statement.kind)
             rows = duckdb.execute(statement.sql, statement.values or None).fetchall()
             is_dml = statement.kind in ("INSERT", "UPDATE", "DELETE", "MERGE")
@@ -216,9 +252,20 @@ def _open_warehouse() -> Any:
         f"CREATE TABLE {table} (name VARCHAR, country VARCHAR, population BIGINT, longitude DOUBLE, latitude DOUBLE)"
     )
     connection.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?)", sample.WORLD_CITIES)  # noqa: S608
+    for signature, body in _MACROS.items():
+        connection.execute(f"CREATE MACRO sandbox_{signature} AS {body}")
     for setting in _SETTINGS:
         connection.execute(f"SET {setting}")
     return connection
+
+
+def _check(duckdb: Any, statement: Statement) -> None:
+    """Have DuckDB look up what a statement names, without running it."""
+    if statement.kind == "TRUNCATE_TABLE" and statement.written:
+        # DuckDB explains all the others.
+        duckdb.execute(f"EXPLAIN FROM {_name(*statement.written)}")
+    else:
+        duckdb.execute(f"EXPLAIN {statement.sql}", statement.values or None)
 
 
 def _relation(duckdb: Any, sql: str, values: Any) -> tuple[list[Field], Any]:
@@ -240,7 +287,10 @@ def _translated(error: Exception, duckdb: Any) -> QueryError:
     # The first paragraph is the message; DuckDB then repeats the statement, which is not what was sent.
     text = str(error).split("\n\n")[0].strip()
     text = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", text)
-    missing = re.search(r"Function with name \"?(\w+)\"? does not exist", text)
+    overflow = re.search(r"Type U?INT128 with value (-?\d+) can't be cast", text)
+    if overflow:
+        return QueryError(f"int64 overflow: {overflow[1]}")
+    missing = re.search(r"Function with name \"?([\w.-]+)\"? (?:does not exist|is not in the catalog)", text)
     if missing:
         return QueryError(f"The sandbox cannot run the function {missing[1].upper()}: DuckDB has none like it.")
     absent = re.search(r"(Table|Schema|View|schema) (?:with name )?\"?([\w.-]+)\"? does not exist", text)

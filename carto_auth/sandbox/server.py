@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import secrets
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from carto_auth._services import CLIENT_ID, Services
@@ -95,6 +97,8 @@ class CartoSandbox(Switches):
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="carto-sandbox", daemon=True
         )
         self._thread.start()
+        # DuckDB complains on stderr about what is still open when the interpreter ends.
+        atexit.register(self.stop)
         return self
 
     def stop(self) -> None:
@@ -104,6 +108,7 @@ class CartoSandbox(Switches):
         """
         if self._server is None or self._thread is None or self._engine is None:
             return
+        atexit.unregister(self.stop)
         self._known.stopping.set()
         self._server.shutdown()
         self._thread.join()
@@ -275,12 +280,21 @@ def _create_app(state: State, engine: Engine) -> Flask:
             return bigquery.error_response(500, "internalError", message)
         return accounts.api_error(500, message)
 
+    @app.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> Response | HTTPException:
+        if error.code is not None and request.path.startswith(bigquery.PREFIXES):
+            return bigquery.error_response(error.code, "invalid", error.description or error.name)
+        return error
+
     @app.errorhandler(404)
     @app.errorhandler(405)
     def not_here(error: Exception) -> Response:
         status = getattr(error, "code", 404)
         path = tokens.path_without_token(request.path)
-        response = jsonify(error=f"The sandbox has nothing at {request.method} {path}", status=status)
+        message = f"The sandbox has nothing at {request.method} {path}"
+        if path.startswith(bigquery.PREFIXES):
+            return bigquery.error_response(status, "notFound", message)
+        response = jsonify(error=message, status=status)
         response.status_code = status
         return response
 

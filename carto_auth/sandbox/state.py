@@ -87,7 +87,7 @@ class Application:
     """An OAuth client, with the methods by which Authlib asks about it."""
 
     client_id: str
-    client_secret: str | None
+    client_secret: str | None = field(repr=False)
     redirect_uris: frozenset[str]
     grants: frozenset[str]
 
@@ -122,10 +122,10 @@ class Application:
 class Code:
     """An authorization code; Authlib reads the PKCE attributes by these names."""
 
-    code: str
+    code: str = field(repr=False)
     client_id: str
     redirect_uri: str
-    code_challenge: str
+    code_challenge: str = field(repr=False)
     code_challenge_method: str
     login: Login
     expires_at: float
@@ -141,7 +141,7 @@ class Code:
 class RefreshToken:
     """A refresh token. All that descend from one login are a family, and fall together."""
 
-    token: str
+    token: str = field(repr=False)
     family: str
     client_id: str
     login: Login
@@ -158,7 +158,7 @@ class RefreshToken:
 class ApiToken:
     """An API access token, made by the Tokens API: it reads its grants, through its APIs, from its sites."""
 
-    token: str
+    token: str = field(repr=False)
     account_id: str
     grants: list[tuple[str, str]]
     allowed_apis: list[str]
@@ -170,10 +170,10 @@ class ApiToken:
 class PendingLogin:
     """A login between ``/authorize`` and its redirect, bound to the browser that began it."""
 
-    id: str
-    parameters: dict[str, list[str]]
-    browser: str
-    csrf: str
+    id: str = field(repr=False)
+    parameters: dict[str, list[str]] = field(repr=False)
+    browser: str = field(repr=False)
+    csrf: str = field(repr=False)
     login: Login | None = None
 
 

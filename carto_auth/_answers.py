@@ -196,7 +196,8 @@ def translated(response: Response, *, failure: str, secrets: Collection[str]) ->
     """The error for an answer that is no success, with the server's own words where it has any."""
     answer = _json(response)
     error, description = _server_words(answer if isinstance(answer, dict) else {}, secrets)
-    words = (description or error or "").rstrip(". ")
+    hint = error if description and _is_sentence(error) else None
+    words = ". ".join(one.rstrip(". ") for one in (hint, description or error) if one)
     told = f"{failure}: {response.host} answered {response.status}" + (f" ({words})." if words else ".")
     details: dict[str, Any] = {"status": response.status, "error": error, "error_description": description}
     if 300 <= response.status < 400:
@@ -227,6 +228,8 @@ def _target(response: Response, secrets: Collection[str]) -> str:
 def _server_words(answer: Mapping[str, Any], secrets: Collection[str]) -> tuple[str | None, str | None]:
     """``error`` and its description in Auth0's and CARTO's shapes of an error."""
     error = answer.get("error")
+    if isinstance(error, dict):
+        return _server_words({**error, "error": error.get("status") or error.get("code")}, secrets)
     description = answer.get("error_description") or answer.get("message") or answer.get("hint")
     if isinstance(error, list):
         error = "; ".join(one for one in error if isinstance(one, str))
@@ -234,6 +237,11 @@ def _server_words(answer: Mapping[str, Any], secrets: Collection[str]) -> tuple[
         _quoted(error, secrets) if isinstance(error, str) and error else None,
         _quoted(description, secrets) if isinstance(description, str) and description else None,
     )
+
+
+def _is_sentence(error: str | None) -> bool:
+    """Whether an ``error`` is words of CARTO's, and not one of OAuth's codes, which its description explains."""
+    return bool(error) and " " in str(error)
 
 
 def _quoted(words: str, secrets: Collection[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import math
 import os
@@ -53,12 +54,15 @@ LONGEST_RETRY_AFTER = 10
 LONGEST_IDLE_SECONDS = 30.0
 
 #: Statuses that may be gone at the next try.
-_PASSING_STATUSES = (429, 500, 502, 503, 504)
+_PASSING_STATUSES = frozenset((429, *range(500, 600)))
 
 #: Of the threads that send requests.
 THREAD_NAME = "carto-auth request"
 
 _Answer = TypeVar("_Answer")
+
+#: Whether the current thread sends a request of ours, of which nobody else may log what they like.
+_sending = threading.local()
 
 
 class NoAuth(AuthBase):
@@ -103,13 +107,23 @@ class Session(requests.Session):
 
     def answer(self, method: str, url: str, read: Callable[[requests.Response], _Answer], **options: Any) -> _Answer:
         """Send a request and ``read`` its answer; again, as the adapter's retries have it, where it breaks off."""
+        _sending.is_ours = True
+        try:
+            return self._answer(method, url, read, **options)
+        finally:
+            _sending.is_ours = False
+
+    def _answer(self, method: str, url: str, read: Callable[[requests.Response], _Answer], **options: Any) -> _Answer:
         while True:
             with self.request(method, url, auth=NoAuth(), allow_redirects=False, stream=True, **options) as response:
                 raw: Any = response.raw
+                _refuse_negative_chunks(raw)
                 self.reading = raw
                 try:
                     return read(response)
                 except (ProtocolError, ReadTimeoutError) as error:
+                    if raw.retries is None:  # it is not of urllib3's pool: a test's stand-in
+                        raise
                     following = raw.retries.increment(method, url, error=error)
                 finally:
                     self.reading = None
@@ -125,6 +139,18 @@ class Session(requests.Session):
         for line in list(self.adapter.lines):
             with suppress(OSError):
                 line.shutdown(socket.SHUT_RDWR)
+
+
+def _refuse_negative_chunks(raw: Any) -> None:
+    """A chunk whose size is negative would be read to the end of its connection at once, however much there is."""
+    read_size = raw._update_chunk_length
+
+    def read_sound_size() -> None:
+        read_size()
+        if raw.chunk_left is not None and raw.chunk_left < 0:
+            raise ProtocolError("a chunk of a negative size", http.client.IncompleteRead(b""))
+
+    raw._update_chunk_length = read_sound_size
 
 
 class _Adapter(HTTPAdapter):
@@ -216,9 +242,10 @@ class _BoundedRetry(Retry):
 
     def parse_retry_after(self, retry_after: str) -> float:
         try:
-            return super().parse_retry_after(retry_after)
+            wait = super().parse_retry_after(retry_after)
         except (InvalidHeader, ValueError, TypeError, OverflowError):
             return 0.0  # nonsense is no advice
+        return wait + random.random() * JITTER_SECONDS if wait > 0 else 0.0  # noqa: S311 - as above
 
     def increment(
         self,
@@ -230,7 +257,7 @@ class _BoundedRetry(Retry):
         _stacktrace: TracebackType | None = None,
     ) -> Self:
         wait = (self.get_retry_after(response) or 0.0) if response is not None else 0.0
-        if wait > LONGEST_RETRY_AFTER or time.monotonic() + wait > self.deadline:
+        if wait > LONGEST_RETRY_AFTER + JITTER_SECONDS or time.monotonic() + wait > self.deadline:
             pool: Any = _pool  # there is none for an answer that broke off
             raise MaxRetryError(pool, url or "", error or ResponseError("no time for another try"))
         following = super().increment(method, url, response, error, _pool, _stacktrace)
@@ -264,7 +291,7 @@ _SECRET_PATH = "/v3/tokens/"
 
 def _is_harmless(record: logging.LogRecord) -> bool:
     """Whether a record of urllib3's shows nothing of our requests that must not be seen."""
-    if record.threadName == THREAD_NAME:
+    if _sending.__dict__.get("is_ours"):
         return record.levelno < logging.WARNING and _SECRET_PATH not in record.getMessage()
     return True
 

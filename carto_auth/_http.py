@@ -24,7 +24,7 @@ from carto_auth._answers import (
 )
 from carto_auth._connections import THREAD_NAME, Session, ca_bundle, forget_session, kept_session, retries
 from carto_auth._services import is_loopback, require_secure, split_url
-from carto_auth._token import is_usable_token, without_secrets
+from carto_auth._token import is_usable_token, remember_secrets, without_secrets
 from carto_auth.errors import CredentialsError, InvalidCredential
 
 #: Seconds to reach a service, and between two pieces of its answer.
@@ -39,6 +39,9 @@ LARGEST_ANSWER = 1024 * 1024
 
 #: Fields of a form whose values must not show anywhere.
 _SECRET_FIELDS = ("client_secret", "code", "code_verifier", "refresh_token", "token")
+
+#: Members of an answer of which the same is true.
+_SECRET_ANSWERS = ("access_token", "refresh_token", "id_token", "token")
 
 # ---- what the other modules call -----------------------------------------------------------------
 
@@ -61,11 +64,12 @@ def post_form(
         ServiceUnreachable: no answer came.
         ServerError: the answer was no success, or no JSON object.
     """
+    secrets = [form[name] for name in _SECRET_FIELDS if form.get(name)]
+    remember_secrets(secrets)
     response = _send("POST", url, data=dict(form), headers={"Accept": "application/json"}, repeatable=repeatable)
     if empty_is_fine and response.is_success and not response.body:
         return {}
-    secrets = [form[name] for name in _SECRET_FIELDS if form.get(name)]
-    return json_object(response, failure=failure, secrets=secrets)
+    return _remembered(json_object(response, failure=failure, secrets=secrets))
 
 
 def get_json(url: str, *, access_token: str | None = None, failure: str) -> dict[str, Any]:
@@ -75,8 +79,10 @@ def get_json(url: str, *, access_token: str | None = None, failure: str) -> dict
         InvalidCredential: the token cannot be sent in a header.
         CredentialsError: what :func:`post_form` raises.
     """
+    secrets = [access_token] if access_token else []
+    remember_secrets(secrets)
     response = _send("GET", url, headers=_headers(access_token, failure))
-    return json_object(response, failure=failure, secrets=[access_token] if access_token else [])
+    return _remembered(json_object(response, failure=failure, secrets=secrets))
 
 
 def request_json(
@@ -99,6 +105,7 @@ def request_json(
     if body is not None:
         headers["Content-Type"] = "application/json"
     secrets = [access_token, *([hidden] if hidden else [])]
+    remember_secrets(secrets)
     response = _send(
         method,
         url,
@@ -109,7 +116,12 @@ def request_json(
     )
     if response.is_success and not response.body:
         return {}
-    return json_object(response, failure=failure, secrets=secrets)
+    return _remembered(json_object(response, failure=failure, secrets=secrets))
+
+
+def _remembered(answer: dict[str, Any]) -> dict[str, Any]:
+    remember_secrets(answer.get(name) for name in _SECRET_ANSWERS)
+    return answer
 
 
 def _headers(access_token: str | None, failure: str) -> dict[str, str]:

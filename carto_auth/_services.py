@@ -84,9 +84,10 @@ class Services(NamedTuple):
         """Whether nothing was replaced."""
         return self == Services()
 
-    def hosts(self) -> set[str]:
-        """The hosts, with their ports where they name one, that the user trusts by naming them."""
-        return {split_url(url).netloc for url in (self.auth_url, self.accounts_url, self.app_url)}
+    def schemes(self) -> dict[str, str]:
+        """The hosts that the user trusts by naming them, with their ports where they have one: each with its scheme."""
+        urls = [split_url(url) for url in (self.auth_url, self.accounts_url, self.app_url)]
+        return {url.netloc: url.scheme for url in sorted(urls, key=lambda url: url.scheme)}
 
 
 def _environment_url(variable: str, default: str) -> str:
@@ -121,7 +122,7 @@ def require_secure(url: str, named_by: str) -> None:
         # A password or a token may stand in such an address, or in its place.
         shown = f": {_shown(url)}" if parts.hostname and not set("@?#") & set(url) else ""
         raise UntrustedAddress(
-            f"The address in {named_by} {problem}{shown}",
+            f"The address in {named_by} {problem}{shown}.",
             remedy="Write it as https://host or https://host/path.",
         )
 
@@ -144,7 +145,13 @@ def is_loopback(host: str) -> bool:
 
 
 def normalized_base_url(url: str) -> str:
-    """``url`` without the blanks around it and the slashes at its end, as all of this package compares it."""
+    """``url`` without the blanks around it and the slashes at its end, as all of this package compares it.
+
+    Raises:
+        InvalidCredential: it is no text.
+    """
+    if not isinstance(url, str):
+        raise InvalidCredential(f"An API base URL must be text, not {type(url).__name__}.")
     return url.strip().rstrip("/")
 
 
@@ -165,7 +172,7 @@ def require_credentials_base_url(url: str, named_by: str, services: Services) ->
     else:
         if url.lower().startswith("https://") or not services.are_cartos_own:
             return url
-        problem = f"The address in {named_by} is not https: {_shown(url)}"
+        problem = f"The address in {named_by} is not https: {_shown(url)}."
         remedy = "Copy the API base URL from the Developers page of your CARTO Workspace."
     raise InvalidCredential(problem, remedy=remedy)
 
@@ -196,13 +203,13 @@ def tenant_url(tenant_domain: object, services: Services, secrets: Collection[st
         UntrustedAddress: it is no public DNS name, and no host that the user named.
     """
     if isinstance(tenant_domain, str):
-        if not services.are_cartos_own and tenant_domain in services.hosts():
-            scheme = "http" if is_loopback(split_url(f"//{tenant_domain}").hostname or "") else "https"
+        scheme = None if services.are_cartos_own else services.schemes().get(tenant_domain)
+        if scheme:
             return f"{scheme}://{tenant_domain}"
         if is_public_name(tenant_domain):
             return f"https://{tenant_domain}"
     raise UntrustedAddress(
-        f"CARTO's accounts service named a tenant that is no public host name: {_shown(tenant_domain, secrets)}",
+        f"CARTO's accounts service named a tenant that is no public host name: {_shown(tenant_domain, secrets)}.",
         remedy="Pass api_base_url= yourself; it stands on the Developers page of your CARTO Workspace.",
     )
 
@@ -228,7 +235,7 @@ def discovered_base_url(base_url: object, tenant: str, secrets: Collection[str] 
             return url
     host, shown = split_url(tenant).netloc, _shown(base_url, secrets)
     raise UntrustedAddress(
-        f"The configuration at {host} names an API address outside CARTO: {shown}",
+        f"The configuration at {host} names an API address outside CARTO: {shown}.",
         remedy="If it is right, pass it yourself as api_base_url=.",
     )
 

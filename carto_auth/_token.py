@@ -164,15 +164,34 @@ def _described(value: object) -> str:
 _SMALLEST_PIECE = 8
 
 
+#: Secrets of this process's last requests and answers.
+_lately: list[str] = []
+
+#: How many of them: those of some logins.
+_MOST_LATELY = 64
+
+#: Characters. A shorter one may be an ordinary word, which messages cannot do without.
+_SHORTEST_LATELY = 12
+
+
+def remember_secrets(secrets: Iterable[object]) -> None:
+    """Keep these out of messages to come."""
+    for secret in secrets:
+        if isinstance(secret, str) and _SHORTEST_LATELY <= len(secret) <= LONGEST_TOKEN and secret not in _lately:
+            _lately.append(secret)
+            del _lately[:-_MOST_LATELY]
+
+
 def without_secrets(words: str, secrets: Iterable[str]) -> str:
     """``words`` with ``***`` in the place of each of ``secrets``, and of any larger piece of one.
 
-    A server may cut what it quotes, and percent-encode it.
+    A server may cut what it quotes, and percent-encode it. Secrets that came and went lately are hidden as well: a
+    service may have learned them from another one.
     """
     from urllib.parse import quote, quote_plus
 
     hidden = [False] * len(words)
-    for secret in secrets:
+    for secret in {*secrets, *_lately}:
         encoded = {secret, quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace")}
         for form in encoded | {_with_small_hex(form) for form in encoded}:
             size = min(_SMALLEST_PIECE, len(form))

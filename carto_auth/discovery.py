@@ -96,10 +96,11 @@ def _base_url_in(configuration: str) -> object:
     with suppress(Exception):
         if _is_bounded(configuration):
             content = yaml.safe_load(configuration)
-    if isinstance(content, dict) and isinstance(content.get("apis"), dict):
-        return content["apis"].get("baseUrl")
+    if isinstance(content, dict) and isinstance(content.get("apis"), dict) and content["apis"].get("baseUrl"):
+        return content["apis"]["baseUrl"]
+    problem = "names no API address" if isinstance(content, dict) else "is not the YAML it should be"
     raise InvalidAnswer(
-        "The configuration of the CARTO organization is not the YAML it should be.",
+        f"The configuration of the CARTO organization {problem}.",
         remedy="Pass api_base_url= yourself; it stands on the Developers page of your CARTO Workspace.",
         status=200,
     )

@@ -50,9 +50,7 @@ def test_a_tenant_that_is_no_public_name(tenant, carto):
     assert carto.call_count == 1
 
 
-@pytest.mark.parametrize(
-    "base_url", ["https://evil.example", "http://x.carto.com", "[1]", "", "7", f"https://{TOKEN}.com"]
-)
+@pytest.mark.parametrize("base_url", ["https://evil.example", "http://x.carto.com", "[1]", "7", f"https://{TOKEN}.com"])
 def test_a_base_url_that_gets_no_token(base_url, carto):
     carto.get(CONFIG, text=f"apis: {{baseUrl: {base_url}}}")
     fails(UntrustedAddress)
@@ -102,6 +100,8 @@ NO_CONFIGURATIONS = {
     "a list": "- apis",
     "no apis": "api: {}",
     "apis of another kind": "apis: [baseUrl]",
+    "no address": "apis: {}",
+    "an empty address": "apis: {baseUrl: ''}",
     "not YAML": "apis: {baseUrl: [",
     "a tab": "apis:\n\tbaseUrl: x",
     "a Python object": "apis: !!python/object/apply:os.system ['true']",
@@ -122,6 +122,10 @@ NO_CONFIGURATIONS = {
     "sixties": f"apis: [1]\nx: 1{':59' * 40_000}",
 }
 
+NO_ADDRESS = {
+    NO_CONFIGURATIONS[name] for name in ("no apis", "apis of another kind", "no address", "an empty address", "sixties")
+}
+
 
 @pytest.mark.parametrize("configuration", NO_CONFIGURATIONS.values(), ids=NO_CONFIGURATIONS)
 def test_configurations_that_are_none(configuration, carto):
@@ -129,7 +133,8 @@ def test_configurations_that_are_none(configuration, carto):
     began = time.process_time()
     error = fails(InvalidAnswer)
     assert time.process_time() - began < 3
-    assert error.message == "The configuration of the CARTO organization is not the YAML it should be."
+    problem = "names no API address" if configuration in NO_ADDRESS else "is not the YAML it should be"
+    assert error.message == f"The configuration of the CARTO organization {problem}."
     assert (error.status, error.__cause__, error.__context__) == (200, None, None)
 
 

@@ -252,6 +252,7 @@ def test_as_much_as_is_allowed_is_read():
 
 CLOSED = (ServiceUnreachable, "closed the connection before its answer was complete. Try again.")
 NO_HTTP = (InvalidAnswer, "sent something that is no HTTP answer. Check the address and its port.")
+NEGATIVE_CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n"
 NONSENSE = {
     # script, error, tries
     "closes at once": (lambda line: None, CLOSED, 3),
@@ -265,6 +266,11 @@ NONSENSE = {
     "too many headers": (then_closing(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), NO_HTTP, 3),
     "garbled chunks": (
         then_closing(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot hex\r\n{}"),
+        CLOSED,
+        3,
+    ),
+    "a chunk of a negative size": (
+        lambda line: line.request() and [line.send(NEGATIVE_CHUNK), line.drip(b"x" * MIB)],
         CLOSED,
         3,
     ),
@@ -294,7 +300,21 @@ def test_what_must_not_be_repeated_is_sent_once(script):
 
 @pytest.mark.parametrize(
     ("status", "tries"),
-    [(400, 1), (401, 1), (403, 1), (404, 1), (405, 1), (429, 3), (500, 3), (501, 1), (502, 3), (503, 3), (504, 3)],
+    [
+        (400, 1),
+        (401, 1),
+        (403, 1),
+        (404, 1),
+        (405, 1),
+        (429, 3),
+        (500, 3),
+        (501, 3),
+        (520, 3),
+        (599, 3),
+        (502, 3),
+        (503, 3),
+        (504, 3),
+    ],
 )
 def test_tries_by_status(status, tries):
     with Server(answering(http({"error": "no"}, status=status))) as server:
@@ -393,7 +413,15 @@ def test_retry_after_is_obeyed_when_it_is_short(retry_after, tries, about, waits
         fails(server, RateLimited)
         assert len(server.requests) == tries
     assert len(waits) == (tries - 1 if about else 0)
-    assert all(about - 5 < wait <= about for wait in waits)
+    assert all(about - 5 < wait <= about + _connections.JITTER_SECONDS for wait in waits)
+
+
+def test_those_who_failed_together_do_not_come_back_together(waits, monkeypatch):
+    monkeypatch.setattr(_connections, "JITTER_SECONDS", 0.3)
+    with Server(answering(http(status=429, Retry_After="2"))) as server:
+        fails(server, RateLimited)
+    assert len(set(waits)) == 2
+    assert all(2 <= wait <= 2.3 for wait in waits)
 
 
 def test_no_wait_beyond_the_deadline(impatient, waits):
@@ -430,14 +458,20 @@ ANSWERS = {
     "Auth0, too many": (
         http({"statusCode": 429, "error": "Too Many Requests", "message": "Global limit"}, status=429),
         RateLimited,
-        "answered 429 (Global limit). Try again later.",
+        "answered 429 (Too Many Requests. Global limit). Try again later.",
         (429, "Too Many Requests", "Global limit", None),
     ),
     "CARTO's API": (
         http({"error": ["not allowed", "really"], "status": 400, "hint": "log in"}, status=400),
         ServerError,
-        "answered 400 (log in).",
+        "answered 400 (not allowed; really. log in).",
         (400, "not allowed; really", "log in", None),
+    ),
+    "BigQuery's shape": (
+        http({"error": {"code": 400, "status": "INVALID", "message": "no such thing"}}, status=400),
+        ServerError,
+        "answered 400 (no such thing).",
+        (400, "INVALID", "no such thing", None),
     ),
     "CARTO's API, one word": (
         http({"error": "No", "status": 400}, status=400),

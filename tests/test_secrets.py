@@ -427,3 +427,32 @@ def test_the_command(arguments, script, capfd, caplog, monkeypatch):
     printed = capfd.readouterr()
     assert printed.out + printed.err
     assert shown_in(printed.out + printed.err + caplog.text) == []
+
+
+# ---- services that tell each other ---------------------------------------------------------------
+
+
+def test_a_service_that_quotes_what_another_one_was_sent():
+    client_secret, token = f"{SECRET}-of-the-client", f"{SECRET}-the-token"
+
+    def answer(request):
+        if request.path == "/oauth/token":
+            return http({"access_token": token, "expires_in": 600})
+        return http({"error": f"no {client_secret}, no {token}"}, status=400)
+
+    with Server(answering(answer)) as server:
+        services = Services(server.url, server.url, server.url)
+        auth = CartoAuth.from_m2m(
+            api_base_url=server.url,
+            client_id="an-id",
+            client_secret=client_secret,
+            services=services,
+            use_cache=False,
+        )
+        with pytest.raises(CredentialsError) as caught:
+            auth.get_carto_dw_credentials()
+        assert "answered 400" in str(caught.value)
+        assert SECRET not in str(caught.value)
+        with pytest.raises(CredentialsError) as caught:
+            _http.get_text(f"{server.url}/config.yaml", failure="It failed")
+        assert SECRET not in str(caught.value)

@@ -243,7 +243,7 @@ NOT_SECURE = {
 
 @pytest.mark.parametrize("url", NOT_SECURE)
 def test_addresses_that_are_not_secure(url):
-    message = f"The address in X {NOT_SECURE[url]}"
+    message = f"The address in X {NOT_SECURE[url]}."
     with pytest.raises(UntrustedAddress) as caught:
         require_secure(url, "X")
     assert str(caught.value) == f"{message} Write it as https://host or https://host/path."
@@ -308,7 +308,7 @@ def test_addresses_of_services(services):
     assert services.token_url == "https://carto.example.com/auth-api/oauth/token"
     assert services.revocation_url == "https://carto.example.com/auth-api/oauth/revoke"
     assert services.code_page_url == "https://carto.example.com/auth/token"
-    assert services.hosts() == {"carto.example.com"}
+    assert services.schemes() == {"carto.example.com": "https"}
     assert not services.are_cartos_own
 
 

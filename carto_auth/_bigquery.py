@@ -69,11 +69,13 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
         own = self._own()
         sent = getattr(own.applied, "token", None)
         with own.lock:
-            if self.valid and self.token != sent:
+            if self.valid and sent is not None and self.token != sent:
+                own.applied.token = self.token
                 return
             try:
                 self._carto_auth._drop_warehouse_token(self.token)
                 self._use(self._carto_auth.get_carto_dw_credentials()[1])
+                own.applied.token = self.token
             except CredentialsError as error:
                 if self.expired:
                     self.expiry = _naive_utc(time.time() + _GOOGLES_LEEWAY_SECONDS + _RETRY_SECONDS)

@@ -67,8 +67,9 @@ class Status(NamedTuple):
 def get_status(org: str | None = None) -> Status:
     """The status of the credentials that ``CartoAuth.default()`` would use; ``org`` is that of a login."""
     every = credentials.sources()
-    source = next(source for source in every if source.is_there)
-    passed_over = every[: every.index(source)]
+    # As carto-auth token has it: who names an organization means a login.
+    source = next(source for source in every if source.is_there and (org is None or source.kind == "login"))
+    passed_over = [] if org else every[: every.index(source)]
     try:
         return _status_of(source, passed_over, Services.from_environment(), org)
     except CredentialsError as error:

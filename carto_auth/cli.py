@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from carto_auth import CartoAuth, CredentialsError, __version__
 from carto_auth._typing import TYPE_CHECKING, TypeVar
@@ -37,7 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments == ["token"]:
             return _print_token(None)  # what scripts call again and again need not wait for argparse
-        options = _parser().parse_args(arguments)
+        try:
+            options = _parser().parse_args(arguments)
+        except SystemExit:  # of --help: it must have been written, too
+            sys.stdout.flush()
+            raise
         command: Callable[[argparse.Namespace], int] = options.command
         code = command(options)
         sys.stdout.flush()  # here, where it can still be told that it cannot be done
@@ -155,7 +160,6 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _sandbox(options: argparse.Namespace) -> int:
-    import contextlib
     import shlex
     import threading
 
@@ -173,10 +177,25 @@ def _sandbox(options: argparse.Namespace) -> int:
 
 def _with_output_aside(action: Callable[[], _Answer]) -> _Answer:
     """Do something whose talk to the person must not get into what a script reads."""
-    import contextlib
-
-    with contextlib.redirect_stdout(sys.stderr):
+    if sys.stdout.isatty() and not sys.stderr.isatty():
+        return action()  # no script reads there, and the person does
+    with contextlib.redirect_stdout(sys.stderr), _children_aside():
         return action()
+
+
+@contextlib.contextmanager
+def _children_aside() -> Iterator[None]:
+    """Have the programs that are started (a browser) write where the standard error goes, too."""
+    kept = None
+    with contextlib.suppress(OSError):  # one of the two is closed
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        if kept is not None:
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def _say(text: str) -> None:

@@ -100,6 +100,17 @@ def sources() -> list[Source]:
     ]
 
 
+def nothing_found() -> str:
+    """That there is nothing in any of the places, with what each of them takes."""
+    return (
+        "No CARTO credentials were found. Looked in: CARTO_API_TOKEN (an API access token), CARTO_CLIENT_ID, "
+        "CARTO_CLIENT_SECRET and CARTO_API_BASE_URL (an M2M application), CARTO_CREDENTIALS_FILE and "
+        f"{default_file_path() or 'the user configuration'} (a file of the same), "
+        f"{CliProfile.default().path} (the CARTO CLI's login, made by carto auth login) and the login that is kept "
+        "(made by carto-auth login)."
+    )
+
+
 def source_in_use() -> Source:
     """The first place that holds something; a person's login when none does."""
     return next(source for source in sources() if source.is_there)
@@ -279,9 +290,7 @@ def read_m2m_file(filepath: str | os.PathLike[str], services: Services) -> M2MCr
             remedy="Use CartoAuth.from_cli() for it, or pass a file with api_base_url, client_id and client_secret. "
             + _WHERE_THEY_ARE,
         )
-    credentials = M2MCredentials(**_checked_m2m(content, f"the credentials file {path}", services))
-    _warn_if_readable_by_others(path)
-    return credentials
+    return M2MCredentials(**_checked_m2m(content, f"the credentials file {path}", services))
 
 
 def _checked_m2m(content: dict[str, Any], place: str, services: Services) -> dict[str, str]:
@@ -343,7 +352,7 @@ class CliProfile(NamedTuple):
         log_in = "Run: carto auth login"
         if not os.path.exists(self.path):
             raise CredentialsFileNotFound(f"The CARTO CLI has no login here: there is no {self.path}.", remedy=log_in)
-        content = _json_object(self.path)
+        content = _json_object(self.path, remedy=log_in)
         profiles = content.get("profiles")
         if not isinstance(profiles, dict):
             if "client_id" in content:
@@ -370,13 +379,16 @@ class CliProfile(NamedTuple):
 # ---- files ---------------------------------------------------------------------------------------
 
 
-def _json_object(path: str) -> dict[str, Any]:
+_M2M_REMEDY = 'It must have {"api_base_url": ..., "client_id": ..., "client_secret": ...}. ' + _WHERE_THEY_ARE
+
+
+def _json_object(path: str, *, remedy: str = _M2M_REMEDY) -> dict[str, Any]:
     try:
         raw = _read(path)
     except FileNotFoundError:
         problem: CredentialsError = CredentialsFileNotFound(
             f"There is no credentials file {path}.",
-            remedy='Make it, with {"api_base_url": ..., "client_id": ..., "client_secret": ...}. ' + _WHERE_THEY_ARE,
+            remedy=remedy,
         )
     except (OSError, ValueError) as error:
         problem = InvalidCredential(
@@ -384,7 +396,7 @@ def _json_object(path: str) -> dict[str, Any]:
             remedy="Check the path and its rights.",
         )
     else:
-        return _parsed(raw, path)
+        return _parsed(raw, path, remedy)
     raise problem
 
 
@@ -396,7 +408,10 @@ def _read(path: str) -> bytes:
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     with open(os.open(path, flags), "rb", buffering=0) as file:
-        is_pipe = stat.S_ISFIFO(os.fstat(file.fileno()).st_mode)
+        mode = os.fstat(file.fileno()).st_mode
+        is_pipe = stat.S_ISFIFO(mode)
+        if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o044:
+            _log.warn_once(f"Others on this computer can read the credentials file {path}. Run: chmod 600 {path}")
         content, deadline = b"", time.monotonic() + PIPE_SECONDS
         while len(content) <= LARGEST_FILE:
             if is_pipe:
@@ -418,7 +433,7 @@ def _await(pipe: int, deadline: float) -> None:
         raise TimeoutError(errno.ETIMEDOUT, f"nothing came out of this pipe within {PIPE_SECONDS:.0f} s")
 
 
-def _parsed(raw: bytes, path: str) -> dict[str, Any]:
+def _parsed(raw: bytes, path: str, remedy: str) -> dict[str, Any]:
     """The JSON object in ``raw``. The parser's error is not chained: it carries the file's text."""
     content, problem = None, None
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -441,7 +456,7 @@ def _parsed(raw: bytes, path: str) -> dict[str, Any]:
     # An AttributeError, as carto-auth 0.2.0 has it: none of the keys is there.
     raise MissingCredential(
         f"The credentials file {path} holds a {type(content).__name__}, not a JSON object.",
-        remedy="It must have api_base_url, client_id and client_secret. " + _WHERE_THEY_ARE,
+        remedy=remedy,
     )
 
 
@@ -455,8 +470,3 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         raise _DuplicateKey(next(key for key in keys if keys.count(key) > 1))
     return content
-
-
-def _warn_if_readable_by_others(path: str) -> None:
-    if os.name == "posix" and os.stat(path).st_mode & 0o044:
-        _log.warn_once(f"Others on this computer can read the credentials file {path}. Run: chmod 600 {path}")

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -394,6 +395,9 @@ def _text(value: Any, name: str) -> str:
 def _time(expiration: Any) -> int:
     if isinstance(expiration, datetime):
         raise TypeError("expiration must be POSIX seconds, not a datetime: pass its .timestamp()")
+    with suppress(TypeError, ValueError, OverflowError):  # numbers of any library will do
+        if not isinstance(expiration, (str, bytes, bool)):
+            expiration = float(expiration)
     if not is_time(expiration) or is_token_expired(expiration):
         raise ValueError("expiration must be POSIX seconds, in the future and before the year 10000")
     return int(expiration)

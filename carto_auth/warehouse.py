@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carto_auth._services import normalized_base_url
@@ -114,8 +115,11 @@ def require_bigquery() -> None:
         MissingDependency: an :class:`ImportError` with the line to run.
     """
     try:
-        import google.auth.credentials
-        import google.cloud.bigquery  # noqa: F401 - whether it can be imported is the question
+        # What is needed of it, and not only the packages: of one that is half removed a folder stays.
+        from google.auth.credentials import CredentialsWithQuotaProject  # noqa: F401 - can it be imported?
+        from google.cloud.bigquery import Client  # noqa: F401
+
+        import carto_auth._bigquery  # noqa: F401
     except Warning:
         raise  # somebody made errors of warnings, and Google's packages have some
     except Exception as error:  # a broken one raises whatever it stumbles over, such as protobuf's TypeError
@@ -144,9 +148,29 @@ def bigquery_client(carto_auth: CartoAuth, **client_options: Any) -> bigquery.Cl
     from carto_auth._bigquery import WarehouseCredentials
 
     bigquery_url = carto_auth._services.bigquery_url
-    if bigquery_url and "client_options" not in client_options:
-        client_options["client_options"] = {"api_endpoint": bigquery_url}
+    if bigquery_url:
+        client_options["client_options"] = _with_endpoint(client_options.get("client_options"), bigquery_url)
     # By the public method, and so by what a program (or a test of one) may have put in its place.
     project_id, token = carto_auth.get_carto_dw_credentials()
     credentials = WarehouseCredentials(carto_auth, token)
-    return bigquery.Client(project=project_id, credentials=credentials, **client_options)
+    client = bigquery.Client(project=project_id, credentials=credentials, **client_options)
+    # Else requests looks into ~/.netrc, and sends what it finds there in the place of the token.
+    client._http.auth = _nothing_else
+    return client
+
+
+def _nothing_else(request: Any) -> Any:
+    """For ``requests``: what the request has already is all it needs."""
+    return request
+
+
+def _with_endpoint(options: Any, bigquery_url: str) -> Any:
+    """Client options, a mapping or an object of Google's, that lead to the named BigQuery, unless to another one."""
+    if options is None:
+        return {"api_endpoint": bigquery_url}
+    if isinstance(options, dict):
+        return {"api_endpoint": bigquery_url, **options}
+    if not options.api_endpoint:
+        options = copy(options)
+        options.api_endpoint = bigquery_url
+    return options

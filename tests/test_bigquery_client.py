@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
+from pathlib import Path
 
 import google.auth._helpers
 import google.auth.exceptions
@@ -349,3 +350,44 @@ def test_a_401_renews_the_carto_token_once_and_repeats_once(carto_sandbox, carto
 def test_another_projects_quota_and_the_other_name(carto):
     with carto.get_bigquery_client(client_options={"quota_project_id": "another"}) as client:
         assert answer(client, "SELECT 7") == 7
+
+
+# ---- as google-auth's own users use them ---------------------------------------------------------
+
+
+def test_refresh_by_hand(carto, carto_sandbox, client):
+    """Also what was never sent, what was sent by another thread, and what came out of a pickle."""
+    credentials = client._credentials
+    for used in (credentials, pickle.loads(pickle.dumps(credentials))):
+        seen = {used.token}
+        for _ in range(2):
+            used.refresh(google.auth.transport.requests.Request())
+            seen.add(used.token)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(used.refresh, None).result()
+        seen.add(used.token)
+        assert len(seen) == 4
+
+
+def test_a_netrc_does_not_get_in_the_way(client):
+    Path.home().joinpath(".netrc").write_text("default login me password secret\n")
+    assert answer(client) == 1
+
+
+@pytest.mark.parametrize("as_object", [False, True])
+def test_client_options_do_not_lose_the_way(carto_sandbox, as_object):
+    from google.api_core.client_options import ClientOptions
+
+    options = {"quota_project_id": "another-project"}
+    carto = CartoAuth.from_m2m(services=carto_sandbox.services)
+    with carto.get_carto_dw_client(client_options=ClientOptions(**options) if as_object else options) as client:
+        assert client._connection.API_BASE_URL.startswith("http://127.0.0.1:")
+
+
+def test_an_extra_that_is_half_removed(carto, carto_sandbox, monkeypatch):
+    import types
+
+    monkeypatch.setitem(sys.modules, "google.cloud.bigquery", types.ModuleType("google.cloud.bigquery"))
+    with pytest.raises(MissingDependency, match="carto-dw"):
+        carto.get_carto_dw_client()
+    assert carto_sandbox.count(WAREHOUSE) == 0

@@ -243,3 +243,36 @@ def test_no_output_at_all(logged_in):
         f"{COMMAND} token >&-", shell=True, env={**os.environ, **logged_in}, stderr=subprocess.PIPE, text=True
     )
     assert (done.returncode, done.stderr) == (1, "carto-auth: there is no standard output to write to\n")
+
+
+def test_what_a_browser_says_is_no_part_of_the_token(sandbox, tmp_path, callback_port):
+    browser = tmp_path / "a-browser"
+    browser.write_text(
+        f'#!/bin/sh\necho Opening in existing browser session.\n{sys.executable} -m carto_auth.sandbox.walker "$1"\n'
+    )
+    browser.chmod(0o755)
+    done = run("token", **login_environment(sandbox), BROWSER=str(browser))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("eyJ")
+    assert done.stdout.count("\n") == 1
+    assert "existing browser session" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no /dev/full here")
+def test_help_that_cannot_be_written(monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # argparse says nothing of what it could not write at once
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([COMMAND, "--help"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, "could not be written" in done.stderr) == (1, True)
+
+
+def test_status_of_an_organization_is_that_of_its_login(sandbox):
+    told = json.loads(run("status", "--org", "acme", "--json", **sandbox.environment()).stdout)
+    assert (told["source"]["kind"], told["usable"]) == ("login", False)
+
+
+def test_with_nothing_at_all_every_place_is_named(sandbox):
+    done = run("token", **login_environment(sandbox), CI="true")
+    assert done.returncode == 1
+    for place in ("CARTO_API_TOKEN", "CARTO_CLIENT_ID", "CARTO_CREDENTIALS_FILE", ".carto_credentials.json", "login"):
+        assert place in done.stderr

@@ -374,3 +374,38 @@ def test_default_does_not_skip_what_is_broken(monkeypatch, broken, told):
     set_environment(monkeypatch, **broken)
     with pytest.raises(CredentialsError, match=told):
         CartoAuth.default()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_that_is_gone_when_it_was_read(tmp_path):
+    """As tools that hand out secrets do it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+
+    def write():
+        with open(pipe, "w") as file:
+            pipe.unlink()
+            json.dump({"api_base_url": "https://x.carto.com", "client_id": "an-id", "client_secret": "a-secret"}, file)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    found = credentials.read_m2m_file(pipe, Services())
+    writer.join()
+    assert found.client_id == "an-id"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such modes")
+def test_a_cli_file_that_others_can_read():
+    file = Path.home() / ".carto_credentials.json"
+    file.write_text(json.dumps({"current_profile": "a", "profiles": {"a": {"token": "tok", "tenant_id": "gcp-x"}}}))
+    file.chmod(0o644)
+    with pytest.warns(UserWarning, match="chmod 600"):
+        assert credentials.CliProfile.default().read().access_token == "tok"
+
+
+def test_a_cli_file_that_is_a_list_is_not_told_to_be_an_m2m_file():
+    file = Path.home() / ".carto_credentials.json"
+    file.write_text("[]")
+    file.chmod(0o600)
+    with pytest.raises(MissingCredential, match=r"holds a list, not a JSON object\. Run: carto auth login"):
+        credentials.CliProfile.default().read()

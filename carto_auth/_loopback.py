@@ -93,6 +93,7 @@ class CallbackServer(Generic[Answer]):
     ) -> None:
         for server in self._servers:
             server.shutdown()
+            _hang_up([server.socket])  # a child that was forked meanwhile has it too, and would keep the port
             server.server_close()
             server.close_connections(older_than=-1.0)
 
@@ -221,7 +222,9 @@ class _Handler(BaseHTTPRequestHandler):
         callback = cast("_Server", self.server).callback
         # A Host that is not ours is a name that was pointed at this computer (DNS rebinding).
         hosts = self.headers.get_all("Host", [])
-        path, _, query = self.path.partition("?")
+        # As it was sent: the library takes //callback/ for /callback/, and a line without a version for a request.
+        target = self.requestline.split()[1:-1]
+        path, _, query = (target or [""])[0].partition("?")
         if [host.strip().lower() for host in hosts] != [callback.host] or path != callback.path:
             self._reply(NOT_HERE)
             return
@@ -252,6 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Our page instead of the library's, which reflects the request."""
+        code = WRONG_METHOD.status if code == 501 else code  # a method that HTTP does not know either
         self.command = getattr(self, "command", None) or "GET"
         self.request_version = "HTTP/1.1"
         self._reply(NOT_HERE._replace(status=code))

@@ -59,7 +59,7 @@ def response_in(query: str) -> AuthorizationResponse:
     parameters = parameters_of(query) or {}
     if "error" in parameters:
         return AuthorizationResponse(
-            error=_plain(parameters["error"]),
+            error=_plain(parameters["error"]) or "no reason was given",
             error_description=_plain(parameters.get("error_description", "")) or None,
         )
     return AuthorizationResponse(code=parameters.get("code") or None)
@@ -81,6 +81,18 @@ def _plain(text: str) -> str:
     return line.strip().rstrip(".")[:200]
 
 
+def is_address(text: str) -> bool:
+    """Whether a person pasted an address, be it without the scheme, which some browsers hide, or its query alone."""
+    names = {"code", "state", "error"}
+    return "://" in text or ("?" in text and not names.isdisjoint(parameters_of(query_of(text)) or names))
+
+
+def is_page(url: str, page: str) -> bool:
+    """Whether a pasted address is one of ``page``, as far as it goes."""
+    given, expected = page_of(url), page_of(page)
+    return given in (expected, expected.partition("://")[2], "")
+
+
 def page_of(url: str) -> str:
     """An address without its query and fragment, and without a slash at its end."""
     return url.partition("?")[0].partition("#")[0].rstrip("/")
@@ -93,4 +105,4 @@ def query_of(url: str) -> str:
 
 def unquoted(text: str) -> str:
     """What a person pasted, without the blanks and quotes around it."""
-    return text.strip().strip("\"'`<>").strip()
+    return text.strip().strip("\"'`<>\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb").strip()

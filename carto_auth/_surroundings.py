@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 
+from carto_auth import _log
 from carto_auth._typing import TYPE_CHECKING, Any
 
 # What only a login needs is imported there: a start with a good token gets along without it.
@@ -91,10 +92,12 @@ def has_named_browser() -> bool:
 
 def _named_browsers() -> list[str]:
     """What ``BROWSER`` names, read as :mod:`webbrowser` reads it, without the commands that are not there."""
+    named = os.environ.get("BROWSER", "")
+    if not named:
+        return []
     from shutil import which
 
-    named = os.environ.get("BROWSER", "").split(os.pathsep)
-    return [browser for browser in named if (command := _command_in(browser)) and which(command)]
+    return [browser for browser in named.split(os.pathsep) if (command := _command_in(browser)) and which(command)]
 
 
 def _command_in(browser: str) -> str:
@@ -169,7 +172,7 @@ def _found_browser(name: str | None) -> webbrowser.BaseBrowser | None:
 
     try:
         return webbrowser.get(name)
-    except webbrowser.Error:
+    except (webbrowser.Error, ValueError):  # there is none; BROWSER has a quote without its companion
         return None
 
 
@@ -188,30 +191,35 @@ def open_browser(url: str) -> bool:
     """
     import webbrowser
 
-    try:
-        # A program may have put a function of its own in the place of webbrowser's, which opens what it likes.
-        if getattr(webbrowser.open, "__module__", None) != webbrowser.__name__:
-            return webbrowser.open(url)
-        return any(browser.open(url) for browser in _browsers())
-    except (webbrowser.Error, OSError):
-        return False
+    if _is_open_replaced():
+        return webbrowser.open(url) is not False  # such functions often return nothing
+    return any(browser.open(url) for browser in _browsers())
+
+
+def _is_open_replaced() -> bool:
+    """Whether a program has put a function of its own in the place of webbrowser's, which opens what it likes."""
+    import webbrowser
+
+    return getattr(webbrowser.open, "__globals__", None) is not vars(webbrowser)
 
 
 def open_browser_aside(url: str, otherwise: Callable[[BaseException | None], None]) -> threading.Thread:
     """Open ``url`` as :func:`open_browser` does, without waiting for it.
 
-    Where there is no browser, ``otherwise(None)`` is called, from the thread that is returned; where a browser
-    that the program brought along raised an error, that is the argument.
+    Where no browser could be opened, ``otherwise(None)`` is called, from the thread that is returned; where one
+    that the program brought along wants the program to end, that is the argument.
     """
 
     def run() -> None:
+        end = None
         try:
-            error = None
             if open_browser(url):
                 return
+        except Exception as error:  # of the system, or of a browser that the program brought along
+            _log.debug("the browser could not be opened (%s)", type(error).__name__)
         except BaseException as raised:
-            error = raised
-        otherwise(error)
+            end = raised
+        otherwise(end)
 
     import threading
 
@@ -238,12 +246,23 @@ def can_ask() -> bool:
     """Whether a person can be asked for text: a terminal, or a notebook whose front end takes input."""
     if is_worker():
         return False
-    kernel = _kernel()
-    if kernel is not None:
-        return bool(getattr(kernel, "_allow_stdin", True))
+    if in_notebook():
+        return _kernel_takes_input()
     if in_colab() or in_databricks():
         return True  # they bring an input() of their own
-    return _is_terminal(sys.stdin)
+    return _is_terminal(sys.stdin) and _is_in_foreground(sys.stdin)
+
+
+def _kernel_takes_input() -> bool:
+    return bool(getattr(_kernel(), "_allow_stdin", True))
+
+
+def _is_in_foreground(terminal: TextIO) -> bool:
+    """Whether this process may read from its terminal; a shell's job in the background would be stopped."""
+    try:
+        return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except (OSError, ValueError, AttributeError):  # it is not the one that jobs are controlled from, or on Windows
+        return True
 
 
 def nobody_is_here() -> bool:
@@ -252,7 +271,8 @@ def nobody_is_here() -> bool:
         return True
     if can_ask() or has_named_browser():
         return False
-    return in_ci()
+    # A notebook that takes no input is run by a program, which may have brought its own way to open pages.
+    return in_ci() or (in_notebook() and not _is_open_replaced())
 
 
 def in_ci() -> bool:
@@ -303,15 +323,54 @@ def link_html(before: str, url: str) -> str:
 
 def tell(text: str) -> None:
     """Say something to the person."""
-    print(text, file=_where_the_person_reads(), flush=True)
+    from contextlib import suppress
+
+    with suppress(ValueError):  # the program has closed its standard output
+        print(text, file=_where_the_person_reads(), flush=True)
 
 
-def ask(prompt: str) -> str:
-    """``input(prompt)``, with the prompt where the person reads it."""
+def ask(prompt: str, seconds: float) -> str:
+    """``input(prompt)``, with the prompt where the person reads it.
+
+    Raises:
+        TimeoutError: a terminal, or the start of a pipe, gave nothing within ``seconds``. A notebook's front end
+            waits for as long as its person does.
+    """
     from contextlib import redirect_stdout
 
     with redirect_stdout(_where_the_person_reads()):
-        return input(prompt)
+        if not _can_await_line():
+            return input(prompt)
+        print(prompt, end="", flush=True)  # noqa: T201
+        return _line_within(seconds)
+
+
+#: What was read from already: it may hold back lines that its descriptor no longer tells of.
+_read_from: object = None
+
+
+def _can_await_line() -> bool:
+    """Whether ``input()`` would read from a descriptor that tells when there is something to read."""
+    import builtins
+    from types import BuiltinFunctionType
+
+    if sys.platform == "win32" or not isinstance(builtins.input, BuiltinFunctionType) or in_notebook():
+        return False
+    return sys.stdin is sys.__stdin__ and (_is_terminal(sys.stdin) or _read_from is not sys.stdin)
+
+
+def _line_within(seconds: float) -> str:
+    import select
+
+    global _read_from
+    _read_from = sys.stdin
+    ready, _, _ = select.select([sys.stdin], [], [], min(max(seconds, 0.0), 1e6))
+    if not ready:
+        raise TimeoutError
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.removesuffix("\n")
 
 
 def _where_the_person_reads() -> TextIO | None:
@@ -324,5 +383,5 @@ def _where_the_person_reads() -> TextIO | None:
 def _is_terminal(stream: TextIO | None) -> bool:
     try:
         return stream is not None and stream.isatty()
-    except ValueError:  # it is closed
+    except (AttributeError, OSError, ValueError):  # some web servers' are no real files; or it is closed
         return False

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
-from carto_auth import _log, cache, credentials
+from carto_auth import _log, _surroundings, cache, credentials
 from carto_auth._request_auth import RequestAuth
 from carto_auth._services import Services
 from carto_auth._token import (
@@ -39,8 +40,10 @@ from carto_auth.pkce import (
     PendingLogin,
     get_oauth_token_info,
     login_required,
+    login_seconds,
     refresh_oauth_token_info,
     revoke_refresh_token,
+    somebody_may_log_in,
 )
 
 if TYPE_CHECKING:
@@ -60,6 +63,14 @@ _RENEWAL_WAIT_SECONDS = 60.0
 
 #: Seconds until a renewal that failed while the token was still good is tried again.
 _RETRY_SECONDS = 10.0
+
+#: Seconds of waiting for another program's login after which the person is told.
+_SILENT_SECONDS = 2.0
+
+_OWN_LOGIN = get_oauth_token_info
+
+#: What a token service says of a refresh token that will never be good again (RFC 6749 section 5.2).
+_ENDED = ("invalid_grant", "invalid_client", "unauthorized_client")
 
 _Answer = TypeVar("_Answer")
 
@@ -123,18 +134,20 @@ class CartoAuth(RequestAuth):
         self._open_browser = open_browser
         self._org = org
         self._interactive = interactive
-        self._timeout = timeout
+        self._timeout = timeout if timeout == LOGIN_SECONDS else login_seconds(timeout)
         self._given_services = services
         self._services = services or Services.from_environment()
         self._refresh_token: str | None = None
         self._warehouse: WarehouseToken | None = None
         self._retry_at = 0.0
+        self._renewals = 0
+        self._failures: tuple[int, CredentialsError | None] = (0, None)
         self._finds_base_url = False
         self._cli_profile: credentials.CliProfile | None = None
         self._home_process = _this_process()
         self._locks: dict[int, tuple[threading.Lock, threading.Lock]] = {}
         self._set_token(access_token, _time_argument(expiration))
-        if access_token:
+        if access_token and not self._would_replace_a_better_one():
             self._store()
 
     # ---- getting one ---------------------------------------------------------------------------
@@ -346,12 +359,16 @@ class CartoAuth(RequestAuth):
             return cls.from_m2m()
         if kind == "cli":
             return cls.from_cli()
-        return cls.from_oauth(interactive=interactive)
+        try:
+            return cls.from_oauth(interactive=interactive)
+        except LoginRequired as error:
+            error.message = f"{credentials.nothing_found()} {error.message}"
+            raise
 
     def _start(self) -> None:
         """Begin with the cached token, or with a new one."""
-        entry = load_cache_file(self._account_file()) if self._use_cache else None
-        if entry and self._adopt(entry):
+        entry = next((entry for entry in self._kept_entries() if self._adopt(entry)), None)
+        if entry:
             _log.debug("found a good token in %s", cache.shown(self._cache_file or ""))
             if "identity" not in entry:  # kept by carto-auth 0.2.0: now it is known whose it is
                 self._store()
@@ -359,6 +376,18 @@ class CartoAuth(RequestAuth):
                 self._find_base_url()
         else:
             self._renew()
+
+    def _kept_entries(self) -> Iterator[dict[str, Any]]:
+        """What is kept for this account: in its cache, else in a home that is read-only, else in memory."""
+        if not self._use_cache:
+            return
+        yield from filter(None, [load_cache_file(self._account_file())])
+        if not self._default_cache_filepath:
+            return
+        home = cache.unwritable_default_filepath(self._mode)
+        if home is not None:
+            yield from filter(None, [cache.load_cache_file(AccountFile.at(home, self._identity()))])
+        yield from filter(None, [cache.load_from_memory(self._account_file())])
 
     def _find_base_url(self) -> None:
         """Find the API base URL, and keep the token that may just have been earned, found or not."""
@@ -558,6 +587,8 @@ class CartoAuth(RequestAuth):
         refresh_token, self._refresh_token = self._refresh_token, None
         self._set_token(None, None)
         self._warehouse = None
+        if self._cache_file:
+            cache.forget_in_memory(self._account_file())
         if self._use_cache and self._cache_file:
             kept = cache.load_cache_file(self._account_file()) or {}
             refresh_token = kept.get("refresh_token", refresh_token)
@@ -579,14 +610,13 @@ class CartoAuth(RequestAuth):
 
     def _renewed(self) -> str:
         """The token, after what its end or its nearness asks for."""
-        expired = not self._access_token or is_token_expired(self._expiration)
-        if not expired and (not self._renews_quietly() or time.time() < self._retry_at):
+        if not self._is_over() and (not self._renews_quietly() or time.time() < self._retry_at):
             assert self._access_token is not None
             return self._access_token
         try:
-            self._renew(wait=expired)
+            self._renew(wait=self._is_over())
         except CredentialsError as error:
-            if not self._access_token or is_token_expired(self._expiration):
+            if self._is_over():
                 raise
             # A token that is still good is never refused because a service is down.
             self._retry_at = time.time() + _RETRY_SECONDS
@@ -594,11 +624,16 @@ class CartoAuth(RequestAuth):
         assert self._access_token is not None
         return self._access_token
 
+    def _is_over(self) -> bool:
+        """Whether there is no token, or only one that has come to its end."""
+        return not self._access_token or is_token_expired(self._expiration)
+
     def _renews_quietly(self) -> bool:
         """Whether a new token can be had without asking a person."""
         if self._mode == "m2m":
             return bool(self._client_id and self._client_secret)
-        return self._refresh_token is not None
+        # A copy in a forked process must not use it: a refresh token that is presented twice ends the login of both.
+        return self._refresh_token is not None and self._home_process == _this_process()
 
     def _renew(self, *, refused: str | None = None, wait: bool = True) -> None:
         """Get a new token: one request, however many threads and processes want it.
@@ -607,9 +642,14 @@ class CartoAuth(RequestAuth):
         whether to wait for another thread or process that is about it.
         """
         before = self._access_token if refused is None else refused
+        renewals, (failures, _) = self._renewals, self._failures
         with self._alone_here(wait) as alone:
-            if not alone or self._access_token != before:
+            if not alone or self._access_token != before or (refused is None and self._renewals != renewals):
                 return  # another thread is about it, or has done it
+            if self._failures[0] != failures and self._failures[1] is not None:
+                from copy import copy
+
+                raise copy(self._failures[1])  # another thread has tried meanwhile, on behalf of this one too
             with self._alone_everywhere(wait) as alone:
                 if not alone:
                     return
@@ -619,11 +659,15 @@ class CartoAuth(RequestAuth):
                     if entry and entry.get("access_token") not in (before, refused) and self._adopt(entry):
                         _log.debug("another process has renewed the token")
                         return
-                self._request()
+                try:
+                    self._request(may_ask=self._is_over() or refused is not None)
+                except CredentialsError as error:
+                    self._failures = (failures + 1, error)
+                    raise
 
-    def _request(self) -> None:
+    def _request(self, *, may_ask: bool) -> None:
         import_whole("carto_auth._http")
-        self._take(self._token_info())
+        self._take(self._token_info(may_ask))
 
     def _take(self, info: Mapping[str, Any]) -> None:
         """Use a token info that was just earned."""
@@ -635,8 +679,8 @@ class CartoAuth(RequestAuth):
             self._store()  # a rotated one is the only one, and finding the base URL may take its time
         self._find_base_url()
 
-    def _token_info(self) -> dict[str, Any]:
-        """A new token, by the way of this object's mode."""
+    def _token_info(self, may_ask: bool) -> dict[str, Any]:
+        """A new token, by the way of this object's mode. ``may_ask`` is whether the old one is worth no more."""
         if self._cli_profile is not None:
             return self._cli_token_info(self._cli_profile)
         if self._mode == "m2m":
@@ -646,15 +690,26 @@ class CartoAuth(RequestAuth):
                     remedy="Use CartoAuth.from_m2m() with a credentials file.",
                 )
             return self._asked(get_m2m_token_info, self._client_id, self._client_secret)
-        if self._refresh_token is not None:
+        if self._refresh_token is not None and self._renews_quietly():
             try:
                 return refresh_oauth_token_info(self._refresh_token, services=self._services)
-            except Unauthorized:
-                self._refresh_token = None  # revoked or at its end: now only a person can help
+            except Unauthorized as error:
+                if error.error not in _ENDED:
+                    raise
+                self._forget_refresh_token()  # revoked or at its end: now only a person can help
                 _log.debug("the refresh token is no longer good")
-        if not self._may_ask():
+        if not may_ask or not self._may_ask():
             raise login_required()
         return self._asked(get_oauth_token_info, self._open_browser, self._org, **self._login_options())
+
+    def _forget_refresh_token(self) -> None:
+        """Keep a refresh token no longer that its server does not take; the access token beside it may be good."""
+        self._refresh_token = None
+        if not self._is_over():
+            self._store()
+        elif self._use_cache and self._cache_file:
+            with suppress(OSError):
+                cache.forget_entry(self._account_file(), self._identity())
 
     def _cli_token_info(self, cli_profile: credentials.CliProfile) -> dict[str, Any]:
         """The token that the CARTO CLI has now: somebody may have logged in with it again."""
@@ -753,11 +808,21 @@ class CartoAuth(RequestAuth):
             lifetime = jwt_lifetime(token)
             if lifetime is None and expiration and is_time(issued_at):
                 lifetime = expiration - issued_at
+        self._renewals += 1
         # In this order, see get_access_token.
         self._leeway = renewal_leeway(lifetime)
         self._access_token = token
         self._issued_at = issued_at
         self._expiration = expiration
+
+    def _would_replace_a_better_one(self) -> bool:
+        """Whether the cache has a good token, and this one is not fit to be kept."""
+        if not self._use_cache or not self._cache_file:
+            return False
+        if cache.is_sound_entry(self._entry()) and not is_token_expired(self._expiration):
+            return False
+        kept = cache.load_cache_file(self._account_file())
+        return cache.is_sound_entry(kept) and not is_token_expired(kept["expiration"]) if kept else False
 
     def _entry(self) -> dict[str, Any]:
         entry: dict[str, Any] = {
@@ -777,11 +842,19 @@ class CartoAuth(RequestAuth):
             return
         try:
             save_cache_file(self._account_file(), self._entry())
+            cache.forget_in_memory(self._account_file())
         except (OSError, TypeError, ValueError) as error:
+            if self._default_cache_filepath:  # nobody asked for a file; to keep it is all they want
+                cache.keep_in_memory(self._account_file(), self._entry())
             reason = getattr(error, "strerror", None) or error
+            remedy = (
+                "check CARTO_AUTH_CACHE or cache_filepath, and the server"
+                if cache.is_in_redis(str(self._cache_file))
+                else "set CARTO_AUTH_HOME to a folder that can be written"
+            )
             _log.warn_once(
                 f"The CARTO token cannot be kept in {cache.shown(self._cache_file)} ({reason}). "
-                "It is used all the same; set CARTO_AUTH_HOME to a folder that can be written."
+                f"It is used all the same; {remedy}."
             )
 
     # ---- together with others ------------------------------------------------------------------
@@ -797,9 +870,12 @@ class CartoAuth(RequestAuth):
         return self._locks.setdefault(os.getpid(), (threading.Lock(), threading.Lock()))
 
     def _wait_seconds(self) -> float:
+        if self._mode == "m2m":
+            return _RENEWAL_WAIT_SECONDS
+        if self._interactive is False and not self._renews_quietly():
+            return 0.0  # what another one's login brings is not waited for: that may take a person's time
         # A person may be given for ever; locks count no further than this.
-        person = min(self._timeout, 7 * 86_400.0) if self._mode == "oauth" else 0.0
-        return _RENEWAL_WAIT_SECONDS + person
+        return _RENEWAL_WAIT_SECONDS + min(self._timeout, 7 * 86_400.0)
 
     @contextmanager
     def _alone_here(self, wait: bool) -> Iterator[bool]:
@@ -819,9 +895,21 @@ class CartoAuth(RequestAuth):
             yield True
             return
         import_whole("filelock")
-        seconds = self._wait_seconds() if wait else 0.0
-        with cache.locked(self._account_file(), self._identity(), timeout=seconds) as held:
+        seconds = self._wait_seconds() if wait and (self._renews_quietly() or self._somebody_may_log_in()) else 0.0
+        patience = min(seconds, _SILENT_SECONDS)
+        with ExitStack() as stack:
+            began = time.monotonic()
+            held = stack.enter_context(cache.locked(self._account_file(), self._identity(), timeout=patience))
+            if not held and 0 < patience < seconds and time.monotonic() - began >= patience:
+                if not self._renews_quietly():
+                    _surroundings.tell("Another program is logging in to CARTO. Waiting for what comes of it ...")
+                seconds -= patience
+                held = stack.enter_context(cache.locked(self._account_file(), self._identity(), timeout=seconds))
             yield held or wait
+
+    def _somebody_may_log_in(self) -> bool:
+        """Whether there is a person, or a program that has put itself in the place of one."""
+        return get_oauth_token_info is not _OWN_LOGIN or somebody_may_log_in()
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels to another process: of an application all, of a person the token alone."""
@@ -841,15 +929,15 @@ def _time_argument(expiration: Any) -> Any:
     Raises:
         TypeError: it is no number.
     """
-    if expiration is None:
-        return None
+    if expiration is None or type(expiration) is int:
+        return expiration
     try:
-        is_number = not isinstance(expiration, (str, bytes)) and float(expiration) == float(expiration)
+        number = math.nan if isinstance(expiration, (str, bytes)) else float(expiration)
     except (TypeError, ValueError, OverflowError):
-        is_number = False
-    if not is_number:
+        number = math.nan
+    if math.isnan(number):
         raise TypeError(f"expiration must be POSIX seconds, a number, not {type(expiration).__name__}")
-    return expiration
+    return min(number, LATEST_TIME)
 
 
 def _where_given(**options: Any) -> dict[str, Any]:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: The keys of a flat entry, all of which it must have.
 FLAT_KEYS = ("api_base_url", "access_token", "expiration")
 
+#: All that may stand flat in a file.
+_FLAT_ENTRY = (*FLAT_KEYS, "issued_at", "refresh_token")
+
 #: Bytes. A cache of thousands of accounts is smaller; a larger file is damage.
 LARGEST_FILE = 4 * 1024 * 1024
 
@@ -96,8 +99,19 @@ class AccountFile(str):
     def __eq__(self, other: object) -> bool:
         return str.__eq__(self, os.fspath(other)) is True if isinstance(other, (str, os.PathLike)) else NotImplemented
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
     def __hash__(self) -> int:
         return str.__hash__(self)
+
+    def __getattr__(self, name: str) -> Any:
+        """What a ``Path`` has and text has not."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        from pathlib import Path
+
+        return getattr(Path(str(self)), name)
 
     @classmethod
     def at(cls, path: str | os.PathLike[str], identity: Identity) -> AccountFile:
@@ -113,7 +127,7 @@ def _named(path: str | os.PathLike[str]) -> str:
 
 def is_in_redis(location: str) -> bool:
     """Whether a cache is not a file but in Redis."""
-    return location.startswith(("redis://", "rediss://"))
+    return location[:9].lower().startswith(("redis://", "rediss://"))
 
 
 def shown(location: str | os.PathLike[str]) -> str:
@@ -156,6 +170,17 @@ def default_cache_filepath(mode: str) -> str:
     if named:
         return named if is_in_redis(named) else os.path.expanduser(named)
     return os.path.join(_home_dir(), f"token_{mode}.json")
+
+
+def unwritable_default_filepath(mode: str) -> str | None:
+    """The file in ``~/.carto-auth`` where that is not the default because nothing can be written there.
+
+    What it has can be read all the same: such a folder may be lent to a container.
+    """
+    own = os.path.join(_user_home(), ".carto-auth")
+    if _home_dir() == own or os.environ.get("CARTO_AUTH_HOME", "").strip():
+        return None
+    return os.path.join(own, f"token_{mode}.json")
 
 
 def _home_dir() -> str:
@@ -347,6 +372,29 @@ def save_cache_file(cache_filepath: str | os.PathLike[str], data: Mapping[str, A
         _replace(path, _encoded(document, otherwise=_updated({}, data)), sweep=alone)
 
 
+#: What could not be written, for the life of this process: entries by their file and identity.
+_in_memory: dict[tuple[str, str], dict[str, Any]] = {}
+
+
+def keep_in_memory(account_file: AccountFile, entry: Mapping[str, Any]) -> None:
+    """Keep what could not be written, so that this process does not ask again and again for what it has.
+
+    A refresh token is left out: a forked process has a copy of this, and it must not be used twice.
+    """
+    kept = {key: value for key, value in entry.items() if key != "refresh_token"}
+    _in_memory[str(account_file), str(account_file.identity)] = {**kept, "identity": str(account_file.identity)}
+
+
+def forget_in_memory(account_file: AccountFile) -> None:
+    """Forget what :func:`keep_in_memory` has kept."""
+    _in_memory.pop((str(account_file), str(account_file.identity)), None)
+
+
+def load_from_memory(account_file: AccountFile) -> dict[str, Any] | None:
+    """What :func:`keep_in_memory` has kept."""
+    return _in_memory.get((str(account_file), str(account_file.identity)))
+
+
 def forget_entry(cache_filepath: str | os.PathLike[str], identity: Identity) -> bool:
     """Take an account's token out of a cache file; whether there was one.
 
@@ -391,7 +439,7 @@ def _updated(document: dict[str, Any], data: Mapping[str, Any]) -> dict[str, Any
     """``document`` with ``data`` in it."""
     identity = data.get("identity")
     if identity is None:
-        return {**document, **data}
+        return {**{key: value for key, value in document.items() if key not in _FLAT_ENTRY}, **data}
     entry = {key: value for key, value in data.items() if key != "identity"}
     known = document.get("tokens")
     tokens = {**(known if isinstance(known, dict) else {}), identity: entry}
@@ -415,7 +463,7 @@ def _make_folder(folder: Path) -> None:
         return
     with suppress(FileExistsError):  # another process may be quicker
         # A missing home is not ours to make.
-        folder.mkdir(mode=0o700, parents=folder.name != ".carto-auth")
+        folder.mkdir(mode=0o700, parents=str(folder) != os.path.join(_user_home(), ".carto-auth"))
         folder.chmod(0o700)  # a strict umask takes even the owner's rights
 
 
@@ -491,7 +539,11 @@ def _acquired(cache_filepath: str | os.PathLike[str], identity: Identity | None,
     try:
         _make_folder(path.parent)
         lock = FileLock(path.with_name(name), timeout=timeout, mode=0o600)
-        lock.acquire()
+        try:
+            lock.acquire()
+        except PermissionError:  # another user's, as sudo leaves them: in a folder of one's own it can be replaced
+            path.with_name(name).unlink()
+            lock.acquire()
     except (OSError, ValueError, RuntimeError, Timeout) as error:
         _log.debug("going on without the lock %s (%s)", name, type(error).__name__)
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -41,6 +42,9 @@ REDIRECT_URI_CLI = Services().code_page_url
 
 #: Seconds that a person has for a login: long enough for a password manager and a second factor.
 LOGIN_SECONDS = 300.0
+
+#: Seconds; locks and sockets count no further than this.
+_LONGEST_WAIT = 7 * 86_400.0
 
 #: How often a person is asked for a code that works.
 _TRIES = 3
@@ -139,9 +143,13 @@ class CartoPKCE:
         self.open_browser = bool(open_browser) and not _surroundings.browser_is_elsewhere()
         self.org = org
         self._services = services or Services.from_environment()
+        for address in (self._services.auth_url, self._services.app_url):  # where the person is sent
+            require_secure(address, "services=")
         self.redirect_uri = REDIRECT_URI if self.open_browser else self._services.code_page_url
         self._interactive = interactive
-        self._timeout = timeout
+        self._timeout = login_seconds(timeout)
+        self._deadline = math.inf
+        self._refused_codes: set[str] = set()
         self._organization_id: str | None = None
         self._state: str | None = None
         self._code_verifier: str | None = None
@@ -205,6 +213,7 @@ class CartoPKCE:
         """
         if self._interactive is False:
             raise login_required()
+        self._deadline = time.monotonic() + self._timeout
         use_browser = self.open_browser if open_browser is None else open_browser
         if not use_browser or (self._interactive is None and _surroundings.nobody_is_here()):
             return self._code_by_hand()
@@ -223,12 +232,13 @@ class CartoPKCE:
         from carto_auth._loopback import CallbackServer, PortBusy
 
         url = self._begin(REDIRECT_URI)
+        self._deadline = time.monotonic() + self._timeout  # the person's own time: it begins with the link
         try:
             server = CallbackServer(REDIRECT_URI, self._judge)
         except PortBusy:
             raise _NoBrowserError(
-                "Another program is using port 10000, so your browser cannot bring the login back here; end that "
-                "program, or take the login's code here by hand."
+                "Another program or login is using port 10000, so your browser cannot bring this login back here; "
+                "end that one, or take the login's code here by hand."
             ) from None
         except OSError:
             raise _NoBrowserError(
@@ -238,14 +248,13 @@ class CartoPKCE:
             response = self._answer_at(server, url)
         if response is None:
             raise LoginTimedOut(
-                f"Nobody finished the login in the browser within {self._timeout:.0f} s.",
+                f"Nobody finished the login in the browser within {self._timeout:g} s.",
                 remedy="Try again, with open_browser=False if the browser cannot reach this computer.",
             )
         return self._code_of(response)
 
     def _answer_at(self, server: CallbackServer[AuthorizationResponse], url: str) -> AuthorizationResponse | None:
         """Send the person to ``url``, and wait for what comes back; ``None`` when nothing does in time."""
-        deadline = time.monotonic() + self._timeout
         problems: list[BaseException] = []
 
         def give_up(error: BaseException | None) -> None:
@@ -255,12 +264,15 @@ class CartoPKCE:
         _surroundings.show_link("Log in to CARTO in your browser. If it does not open by itself, use this link:", url)
         # Aside, because a browser's command may last as long as its window, and the answer comes before that.
         opening = _surroundings.open_browser_aside(url, otherwise=give_up)
-        response = server.wait(deadline - time.monotonic())
+        response = server.wait(self._seconds_left())
         if response is None and problems:
             raise problems[0]
         if _surroundings.named_browser_takes_over_the_terminal():
-            opening.join(max(0.0, deadline - time.monotonic()))  # until the terminal is ours again
+            opening.join(self._seconds_left())  # until the terminal is ours again
         return response
+
+    def _seconds_left(self) -> float:
+        return min(max(0.0, self._deadline - time.monotonic()), _LONGEST_WAIT)
 
     def _judge(self, query: str) -> tuple[AuthorizationResponse | None, Any]:
         """What to make of a request to the callback, and the page to show for it."""
@@ -284,6 +296,8 @@ class CartoPKCE:
 
     def _code_by_hand(self, told: str = "") -> str:
         """The code that the person copies from CARTO's page. ``told`` is what they have to know before."""
+        if not self._has_person():
+            raise login_required()
         url = self._begin(self._services.code_page_url)
         prompt = self._first_prompt(told, url)
         problem = "No code was entered."
@@ -293,9 +307,9 @@ class CartoPKCE:
             except _WrongCodeError as error:
                 problem = str(error)
             else:
-                if code:
+                if code and code not in self._refused_codes:
                     return code
-                problem = "No code was entered."
+                problem = "That code was refused before." if code else "No code was entered."
             prompt = f"{problem} Access code: "
         raise LoginFailed(f"The login was given up after {_TRIES} tries: {problem}", remedy="Begin a new login.")
 
@@ -316,10 +330,16 @@ class CartoPKCE:
         """
         if _surroundings.can_ask() or self._interactive:
             try:
-                return _surroundings.ask(prompt)
-            except (EOFError, OSError, RuntimeError):
+                return _surroundings.ask(prompt, self._seconds_left())
+            except TimeoutError:
+                raise LoginTimedOut(f"No code was entered within {self._timeout:g} s.") from None
+            except (EOFError, OSError, RuntimeError, ValueError):
                 pass  # a standard input at its end, broken, or none; a notebook whose front end takes no input
         raise login_required()
+
+    def _has_person(self) -> bool:
+        """Whether there is somebody for :meth:`_input` to ask, or a program that has replaced it and answers."""
+        return bool(self._interactive) or _input_is_replaced() or _surroundings.can_ask()
 
     # ---- the code ------------------------------------------------------------------------------
 
@@ -349,7 +369,7 @@ class CartoPKCE:
         from carto_auth import _redirect
 
         text = _redirect.unquoted(url)
-        if "://" not in text:
+        if not _redirect.is_address(text):
             return text
         return self._code_of(_redirect.response_in(_redirect.query_of(text)))
 
@@ -363,12 +383,12 @@ class CartoPKCE:
         from carto_auth import _redirect
 
         text = _redirect.unquoted(pasted)
-        if "://" not in text:
+        if not _redirect.is_address(text):
             if not all("!" <= character <= "~" for character in text):
                 raise _WrongCodeError("That is no access code.")  # RFC 6749 appendix A.11
             return text
         pages = (self._services.code_page_url, self.redirect_uri, REDIRECT_URI)
-        if _redirect.page_of(text) not in map(_redirect.page_of, pages):
+        if not any(_redirect.is_page(text, page) for page in pages):
             raise _WrongCodeError(f"That is the address of another page than {_redirect.page_of(self.redirect_uri)}.")
         parameters = _redirect.parameters_of(_redirect.query_of(text))
         if parameters is None:
@@ -392,7 +412,9 @@ class CartoPKCE:
         words = response.error_description or response.error
         raise LoginDenied(
             f"CARTO did not log you in: {words}.",
-            remedy="Try again, and allow access when CARTO asks.",
+            remedy="Try again, and allow access when CARTO asks."
+            if response.error == "access_denied"
+            else "Begin a new login.",
             error=response.error,
             error_description=response.error_description,
         )
@@ -416,6 +438,7 @@ class CartoPKCE:
             except Unauthorized as error:
                 if error.error != "invalid_grant" or self.redirect_uri == REDIRECT_URI:
                     raise
+                self._refused_codes.add(code)  # it is on the clipboard still
                 told = error.message
             code = self._code_by_hand(told)
         return self._exchange(code)
@@ -469,7 +492,8 @@ class PendingLogin(Generic[_Account]):
         self._account = account
         self._login = CartoPKCE(False, org, interactive=False, services=services)
         self._token_info: dict[str, Any] | None = None
-        self._answered = False
+        self._denied = False
+        self._sent_codes: dict[str, object] = {}
         if redirect_uri is not None:
             require_secure(redirect_uri.partition("?")[0], "redirect_uri")
         self.url = self._login._begin(redirect_uri or self._login.redirect_uri)
@@ -479,8 +503,9 @@ class PendingLogin(Generic[_Account]):
     def finish(self, answer: str) -> _Account:
         """The account, from the access code that the person copied, or from the whole URL they came back with.
 
-        An answer that is not this login's leaves it waiting for the one that is. Once a token was earned and
-        only the API base URL could not be found, another call tries that again, and nothing else.
+        An answer that is not this login's, or a code that CARTO refuses, leaves it waiting for the right one; no
+        code is sent twice. Once a token was earned and only the API base URL could not be found, another call
+        tries that again, and nothing else.
 
         Raises:
             LoginDenied: the person or CARTO refused.
@@ -490,16 +515,44 @@ class PendingLogin(Generic[_Account]):
             ServerError, ServiceUnreachable: no token came.
         """
         if self._token_info is None:
-            if self._answered:
+            if self._denied:
                 raise LoginFailed("This login was answered before.", remedy="Begin a new login.")
             try:
                 code = self._login.get_authorization_code(answer)
             except LoginDenied:
-                self._answered = True
+                self._denied = True
                 raise
-            self._answered = True
+            mine = object()
+            if self._sent_codes.setdefault(code, mine) is not mine:  # of all the threads one is the first
+                raise LoginFailed("This login was answered before, with that code.", remedy="Begin a new login.")
             self._token_info = self._login.get_token_info(code)
         return self._account(self._token_info)
+
+
+_OWN_INPUT = CartoPKCE._input
+
+
+def _input_is_replaced() -> bool:
+    return CartoPKCE._input is not _OWN_INPUT
+
+
+def somebody_may_log_in() -> bool:
+    """Whether there is a person for a login, or a program that has replaced :meth:`CartoPKCE._input` and answers."""
+    return _input_is_replaced() or not _surroundings.nobody_is_here()
+
+
+def login_seconds(timeout: Any) -> float:
+    """The seconds that a person has for a login, as given.
+
+    Raises:
+        TypeError: ``timeout`` is no number.
+        ValueError: it is negative, or not a number of anything.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be seconds, a number, not {type(timeout).__name__}")
+    if not timeout >= 0:
+        raise ValueError(f"timeout must be seconds from 0 on, not {timeout}")
+    return timeout
 
 
 def code_challenge(code_verifier: str) -> str:

@@ -13,6 +13,8 @@ import tempfile
 import time
 import traceback
 from contextlib import contextmanager, suppress
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -648,7 +650,7 @@ def test_path_that_cannot_be(path, tmp_path, monkeypatch):
 
 def log_in_without_a_home():
     with pytest.warns(UserWarning, match="cannot be kept.*CARTO_AUTH_HOME") as warned:
-        assert (log_in(token="one"), log_in(token="two")) == ("one", "two")
+        assert (log_in(token="one"), log_in(token="two")) == ("one", "one")  # in memory
     assert len(warned) == 1
 
 
@@ -748,3 +750,76 @@ def test_a_user_without_a_home(tmp_path):
     told = ["CredentialsFileNotFound", "CredentialsFileNotFound", "LoginRequired"]
     assert done.stdout.split() == told, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- beside others -------------------------------------------------------------------------------
+
+
+@as_root
+def test_a_read_only_folder_is_read_all_the_same(monkeypatch, shared_folder):
+    """Such a folder is lent to containers."""
+    own = shared_folder / ".carto-auth"
+    monkeypatch.setenv("HOME", str(shared_folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shared_folder / "scratch"))
+    (shared_folder / "scratch").mkdir()
+    os.chown(shared_folder / "scratch", ANOTHER_USER, ANOTHER_USER)
+    assert log_in(token="kept") == "kept"
+    for path in (own, own / "token_m2m.json"):
+        os.chown(path, ANOTHER_USER, ANOTHER_USER)
+    own.chmod(0o500)
+
+    def start():
+        assert log_in(token="not asked for") == "kept"
+
+    assert in_child(start, ANOTHER_USER) == 0
+
+
+@as_root
+def test_a_lock_file_of_another_user_is_replaced(shared_folder, monkeypatch):
+    """As one call with sudo leaves it."""
+    folder = shared_folder / "own"
+    folder.mkdir()
+    os.chown(folder, ANOTHER_USER, ANOTHER_USER)
+    lock = folder / ".token.json.lock"
+    lock.touch(mode=0o600)
+
+    def locked():
+        with cache.locked(folder / "token.json", timeout=5) as held:
+            assert held
+
+    assert in_child(locked, ANOTHER_USER) == 0
+    assert lock.stat().st_uid == ANOTHER_USER
+
+
+def test_a_flat_save_is_not_mixed_with_what_was_flat_before(file):
+    cache.save_cache_file(file, {"api_base_url": "https://a.carto.com", "access_token": "one", "expiration": 4e9})
+    cache.save_cache_file(file, {"api_base_url": "https://b.carto.com", "access_token": "two"})
+    assert cache.load_cache_file(file) is None
+
+
+@pytest.mark.parametrize("token", [{"expiration": None}, {"expiration": 5}, {"access_token": "bad token\n"}])
+def test_the_constructor_does_not_replace_a_good_token_with_a_useless_one(file, token):
+    arguments = {"api_base_url": "https://x.carto.com", "access_token": "tok", "expiration": 4155310800}
+    CartoAuth("oauth", cache_filepath=file, **arguments)
+    CartoAuth("oauth", cache_filepath=file, **{**arguments, "access_token": "other", **token})
+    assert CartoAuth.from_oauth(cache_filepath=file, interactive=False).get_access_token() == "tok"
+
+
+def test_what_a_path_has_an_account_file_has(file):
+    account_file = AccountFile.at(file, application())
+    assert account_file.parent == file.parent
+    assert account_file.exists() is file.exists()
+    assert account_file == file
+    assert not (account_file != file)  # noqa: SIM202 - that is another method
+
+
+def test_a_named_folder_may_lie_deep(monkeypatch, tmp_path):
+    monkeypatch.setenv("CARTO_AUTH_HOME", str(tmp_path / "srv" / "app" / ".carto-auth"))
+    assert log_in() == "fresh"
+    assert (tmp_path / "srv" / "app" / ".carto-auth" / "token_m2m.json").exists()
+
+
+@pytest.mark.parametrize("number", [Decimal(4155310800), Fraction(4155310800), float("inf")])
+def test_numbers_of_any_library_will_do(file, number):
+    CartoAuth("oauth", "https://x.carto.com", "tok", number, cache_filepath=file)
+    assert CartoAuth.from_oauth(cache_filepath=file, interactive=False).get_access_token() == "tok"

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import webbrowser
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -23,6 +24,7 @@ from carto_auth.errors import (
     LoginFailed,
     LoginRequired,
     LoginTimedOut,
+    ServerError,
     TenantNotFound,
     Unauthorized,
 )
@@ -488,3 +490,119 @@ def test_without_refresh_tokens_the_end_asks_for_a_login(carto_sandbox, browser,
     day()
     assert auth.get_access_token()
     assert len(browser.opened) == 2
+
+
+def test_nobody_is_asked_ahead_of_the_end(carto_sandbox, browser, callback_port, clock):
+    """The refresh token has ended, the access token has not: it is used to its real end."""
+    carto_sandbox.refresh_tokens = True
+    auth = CartoAuth.from_oauth()
+    token = auth.get_access_token()
+    carto_sandbox._known._refresh_tokens.clear()
+    clock.ahead += 86_400 - 30
+    assert auth.get_access_token() == token
+    assert len(browser.opened) == 1
+    assert "refresh_token" not in cache.load_cache_file(auth._account_file())
+
+
+def test_a_refresh_token_survives_what_is_not_its_end(carto_sandbox, browser, callback_port, day):
+    """A proxy or a firewall may answer 403, too."""
+    carto_sandbox.refresh_tokens = True
+    auth = CartoAuth.from_oauth()
+    day()
+    carto_sandbox.outage = {"/oauth/token": 403}
+    with pytest.raises(Unauthorized):
+        auth.get_access_token()
+    carto_sandbox.outage = None
+    assert auth.get_access_token()
+    assert len(browser.opened) == 1
+
+
+def test_a_refresh_token_that_has_ended_is_not_tried_again(carto_sandbox, browser, callback_port, day):
+    carto_sandbox.refresh_tokens = True
+    CartoAuth.from_oauth()
+    carto_sandbox._known._refresh_tokens.clear()
+    day()
+    before = carto_sandbox.count("/oauth/token")
+    for _ in range(3):
+        with pytest.raises(LoginRequired):
+            CartoAuth.from_oauth(interactive=False)
+    assert carto_sandbox.count("/oauth/token") == before + 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_does_not_use_up_the_refresh_token(carto_sandbox, day):
+    carto_sandbox.refresh_tokens = True
+    pending = CartoAuth.begin_oauth()
+    auth = pending.finish(walk_login(pending.url))
+    day()
+    child = os.fork()
+    if child == 0:
+        try:
+            auth.get_access_token()
+        except LoginRequired:
+            os._exit(7)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert auth.get_access_token()
+
+
+# ---- several at a time ---------------------------------------------------------------------------
+
+
+def test_who_may_ask_nobody_does_not_wait_for_anothers_login(carto_sandbox, browser, callback_port):
+    waiting, told = threading.Event(), threading.Event()
+
+    def walk(url):
+        waiting.set()
+        assert told.wait(20)
+        walk_login(url)
+
+    browser.walk = lambda url: threading.Thread(target=walk, args=(url,)).start()
+    with ThreadPoolExecutor(1) as pool:
+        login = pool.submit(CartoAuth.from_oauth)
+        assert waiting.wait(20)
+        began = time.monotonic()
+        with pytest.raises(LoginRequired):
+            CartoAuth.from_oauth(interactive=False)
+        assert time.monotonic() - began < AT_ONCE
+        told.set()
+        assert login.result(20).get_access_token()
+
+
+def test_a_denial_is_told_to_all_who_waited(carto_sandbox, browser, callback_port):
+    auth = CartoAuth("oauth", carto_sandbox.url, use_cache=False)
+    ready = threading.Barrier(5)
+    browser.walk = lambda url: time.sleep(0.3) or walk_login(url, approve=False)
+
+    def ask(number):
+        ready.wait(20)
+        with pytest.raises(LoginDenied):
+            auth.get_access_token()
+
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(ask, range(5)))
+    assert len(browser.opened) == 1
+
+
+# ---- slips ---------------------------------------------------------------------------------------
+
+
+def test_a_slip_does_not_burn_a_web_apps_login(carto_sandbox):
+    pending = CartoAuth.begin_oauth()
+    with pytest.raises(Unauthorized):
+        pending.finish("a-typo")
+    code = walk_login(pending.url)
+    assert pending.finish(code).get_access_token()
+
+
+def test_a_web_app_sends_no_code_twice(carto_sandbox):
+    pending = CartoAuth.begin_oauth()
+    code = walk_login(pending.url)
+    carto_sandbox.outage = {"/oauth/token": 503}
+    with pytest.raises(ServerError):
+        pending.finish(code)
+    carto_sandbox.outage = None
+    with pytest.raises(LoginFailed, match="with that code"):
+        pending.finish(code)
+    assert carto_sandbox.count("/oauth/token") == 1

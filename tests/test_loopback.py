@@ -141,7 +141,7 @@ REFUSED = {
     "OPTIONS": (lambda port: callback(port, method="OPTIONS", more="Origin: https://evil.example\r\n"), 405),
     "POST": (lambda port: callback(port, method="POST", more="Content-Length: 0\r\n"), 405),
     "CONNECT": (lambda port: callback(port, method="CONNECT", target="evil.example:443"), 405),
-    "unknown method": (lambda port: callback(port, method="BREW"), 501),
+    "unknown method": (lambda port: callback(port, method="BREW"), 405),
     "DNS rebinding": (lambda port: callback(port, host="evil.example:{port}"), 404),
     "the address as host": (lambda port: callback(port, host="127.0.0.1:{port}"), 404),
     "host without its port": (lambda port: callback(port, host="localhost"), 404),
@@ -149,6 +149,8 @@ REFUSED = {
     "host in front": (lambda port: callback(port, host="localhost:{port}.evil.example"), 404),
     "two hosts": (lambda port: callback(port, more="Host: evil.example\r\n"), 404),
     "no host": (lambda port: f"GET /callback/?{GOOD} HTTP/1.1\r\n\r\n".encode(), 404),
+    "two slashes": (lambda port: callback(port, target=f"//callback/?{GOOD}"), 404),
+    "no version, but a host": (lambda port: f"GET /callback/?{GOOD}\r\nHost: localhost:{port}\r\n\r\n".encode(), 404),
     "HTTP/0.9": (lambda port: f"GET /callback/?{GOOD}\r\n\r\n".encode(), 404),
     "HTTP/2": (lambda port: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     "no HTTP": (lambda port: b"SSH-2.0-scanner\r\n\r\n", 400),
@@ -404,3 +406,21 @@ def test_a_page_is_escaped():
     page = Page(200, "<b>", "a & b")
     assert "<b>" not in _loopback.render(page).decode()
     assert "a &amp; b" in _loopback.render(page).decode()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_that_was_forked_meanwhile_does_not_keep_the_port(port):
+    with _loopback.CallbackServer(f"http://localhost:{port}/callback/", judge):
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+    try:
+        with socket.socket() as again:
+            again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            again.bind(("127.0.0.1", port))
+            again.listen()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

@@ -1,8 +1,10 @@
 """The authorization code grant with PKCE, piece by piece: what is sent, what is taken, what a person is told."""
 
+import functools
 import pickle
 import socket
 import sys
+import threading
 import webbrowser
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
@@ -203,6 +205,16 @@ def test_a_refused_code_begins_a_fresh_attempt(person, requests_mock, monkeypatc
         assert pkce.code_challenge(form["code_verifier"]) == attempt["code_challenge"]
 
 
+def test_a_refused_code_is_not_sent_again(person, requests_mock):
+    """It is on the clipboard still."""
+    refusal = {"status_code": 403, "json": {"error": "invalid_grant"}}
+    requests_mock.post(pkce.OAUTH_TOKEN_URL, [refusal, {"json": {"access_token": "a-token", "expires_in": 60}}])
+    asked = person("first", "first", "second")
+    assert CartoPKCE(open_browser=False).get_token_info()["access_token"] == "a-token"
+    assert [parse_qs(each.text)["code"] for each in requests_mock.request_history] == [["first"], ["second"]]
+    assert asked.prompts[2] == "That code was refused before. Access code: "
+
+
 def test_three_refused_codes_are_enough(person, requests_mock):
     requests_mock.post(pkce.OAUTH_TOKEN_URL, status_code=403, json={"error": "invalid_grant"})
     asked = person("first", "second", "third", "fourth")
@@ -215,7 +227,7 @@ def test_after_a_refused_code_the_browser_that_is_missing_is_not_tried_again(
     person, requests_mock, monkeypatch, callback_port
 ):
     tried = []
-    monkeypatch.setattr(webbrowser, "open", lambda url: tried.append(url))
+    monkeypatch.setattr(webbrowser, "open", lambda url: bool(tried.append(url)))
     refusal = {"status_code": 403, "json": {"error": "invalid_grant"}}
     requests_mock.post(pkce.OAUTH_TOKEN_URL, [refusal, {"json": {"access_token": "a-token", "expires_in": 60}}])
     asked = person("first", "second")
@@ -262,13 +274,33 @@ def test_a_browser_that_cannot_be_started(person, monkeypatch, callback_port, er
     assert asked.prompts[0].startswith("No browser could be opened")
 
 
-def test_what_a_replaced_browser_raises_is_raised(monkeypatch, callback_port):
-    def fail(url):
-        raise ZeroDivisionError
+def test_a_replaced_browser_that_ends_the_program(monkeypatch, callback_port):
+    def end(url):
+        raise SystemExit
 
-    monkeypatch.setattr(webbrowser, "open", fail)
-    with pytest.raises(ZeroDivisionError):
+    monkeypatch.setattr(webbrowser, "open", end)
+    with pytest.raises(SystemExit):
         CartoPKCE().get_auth_response()
+
+
+@pytest.mark.parametrize("returned", [None, True])
+def test_a_replaced_browser_that_opens_something(monkeypatch, callback_port, returned):
+    """Many return nothing, since carto-auth 0.2.0 does not ask what they return."""
+
+    def opened(url):
+        threading.Thread(target=come_back, args=(url,)).start()
+        return returned
+
+    def come_back(url):
+        state = query(url)["state"]
+        with socket.create_connection(("127.0.0.1", callback_port), timeout=5) as connection:
+            connection.sendall(
+                f"GET /callback/?code=a-code&state={state} HTTP/1.1\r\nHost: localhost:10000\r\n\r\n".encode()
+            )
+            connection.recv(100)
+
+    monkeypatch.setattr(webbrowser, "open", functools.wraps(webbrowser.open)(opened))
+    assert CartoPKCE(timeout=20).get_auth_response() == "a-code"
 
 
 def test_a_busy_port(person, monkeypatch, callback_port):
@@ -279,7 +311,7 @@ def test_a_busy_port(person, monkeypatch, callback_port):
         other.bind(("127.0.0.1", callback_port))
         other.listen()
         assert CartoPKCE().get_auth_response() == "a-code"
-    assert asked.prompts[0].startswith("Another program is using port 10000")
+    assert asked.prompts[0].startswith("Another program or login is using port 10000")
     assert "by hand" in asked.prompts[0]
     assert query(links_in(asked.prompts[0])[0])["redirect_uri"] == CODE_PAGE
 
@@ -287,7 +319,7 @@ def test_a_busy_port(person, monkeypatch, callback_port):
 def test_a_busy_port_without_a_person(monkeypatch, callback_port):
     with (
         socket.create_server(("127.0.0.1", callback_port)),
-        pytest.raises(LoginRequired, match=r"^Another program is using port 10000.*from_m2m"),
+        pytest.raises(LoginRequired, match=r"^Another program or login is using port 10000.*from_m2m"),
     ):
         CartoPKCE().get_auth_response()
 
@@ -306,7 +338,7 @@ def test_a_computer_without_loopback(person, monkeypatch):
 
 def test_a_timeout_says_what_to_do(monkeypatch, callback_port):
     monkeypatch.setattr(webbrowser, "open", lambda url: True)
-    with pytest.raises(LoginTimedOut, match=r"within 0 s\. Try again, with open_browser=False if"):
+    with pytest.raises(LoginTimedOut, match=r"within 0\.05 s\. Try again, with open_browser=False if"):
         CartoPKCE(timeout=0.05).get_auth_response()
 
 
@@ -329,12 +361,29 @@ def test_the_link_is_shown_before_the_browser_is_opened(monkeypatch, capsys, cal
 def test_an_explicit_argument_beats_detection(person, monkeypatch, callback_port, explicit):
     monkeypatch.setitem(sys.modules, "google.colab", None)
     opened = []
-    monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url))
+    monkeypatch.setattr(webbrowser, "open", lambda url: bool(opened.append(url)))
     person("a-code")
     login = CartoPKCE()
     assert login.open_browser is False
     login.get_auth_response(open_browser=explicit)
     assert bool(opened) is explicit
+
+
+@pytest.mark.parametrize(
+    ("timeout", "error"),
+    [(None, TypeError), ("5", TypeError), (True, TypeError), (-1, ValueError), (float("nan"), ValueError)],
+)
+def test_a_timeout_that_is_none(timeout, error):
+    for asked in (lambda: CartoPKCE(timeout=timeout), lambda: CartoAuth("oauth", timeout=timeout)):
+        with pytest.raises(error, match=r"^timeout must be seconds"):
+            asked()
+
+
+@pytest.mark.parametrize("address", ["http://evil.example", "javascript:alert(1)", "https://u:p@evil.example"])
+@pytest.mark.parametrize("service", ["auth_url", "app_url"])
+def test_nobody_is_sent_to_an_address_that_is_not_secure(address, service):
+    with pytest.raises(UntrustedAddress):
+        CartoPKCE(services=Services(**{service: address}))
 
 
 # ---- nobody --------------------------------------------------------------------------------------

@@ -69,3 +69,46 @@ def test_the_state_is_compared_in_constant_time(monkeypatch):
     )
     authorization_response("code=a-code&state=wrong", state="right", issuer=ISSUER)
     assert compared == [(b"wrong", b"right")]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("https://app.carto.com/auth/token?code=x", True),
+        ("app.carto.com/auth/token?code=x", True),
+        ("?code=x&state=y", True),
+        ("x?error=access_denied", True),
+        ("http://", True),
+        ("a-code", False),
+        ("a?b", False),
+        ("a/b+c=", False),
+    ],
+)
+def test_what_is_an_address(text, address):
+    assert _redirect.is_address(text) is address
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("https://app.carto.com/auth/token?code=x", True),
+        ("https://app.carto.com/auth/token/#x", True),
+        ("app.carto.com/auth/token?code=x", True),
+        ("?code=x", True),
+        ("http://app.carto.com/auth/token?code=x", False),
+        ("evil.example/auth/token?code=x", False),
+        ("/auth/token?code=x", False),
+    ],
+)
+def test_whether_an_address_is_of_a_page(text, same):
+    assert _redirect.is_page(text, "https://app.carto.com/auth/token") is same
+
+
+@pytest.mark.parametrize("pasted", ["'a-code'", ' "a-code" ', "\u201ca-code\u201d", "<a-code>", "\u00aba-code\u00bb"])
+def test_blanks_and_quotes_around_a_code(pasted):
+    assert _redirect.unquoted(pasted) == "a-code"
+
+
+def test_an_error_without_a_word():
+    response = authorization_response("error=&state=right", state="right", issuer=ISSUER)
+    assert response == AuthorizationResponse(None, "no reason was given", None)

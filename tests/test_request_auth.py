@@ -331,7 +331,7 @@ def test_a_token_that_changes_between_look_and_lock_is_not_renewed_again():
             self._set_token("another thread's", time.time() + 3600)
             return True
 
-        def _request(self):
+        def _request(self, *, may_ask):
             raise AssertionError("renewed twice")
 
     auth = Racing("m2m", API, "first", time.time() + 3600, "id", "secret", use_cache=False)
@@ -359,7 +359,7 @@ def test_a_pickled_answer_takes_no_credentials_along(carto_sandbox, carto, query
 class SlowAuth(CartoAuth):
     """Renews when it is allowed to."""
 
-    def _request(self):
+    def _request(self, *, may_ask):
         assert self.allowed.wait(30)
         self._set_token("renewed", time.time() + 3600)
 

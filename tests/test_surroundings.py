@@ -170,6 +170,7 @@ def test_windows_and_macos_have_a_display(monkeypatch, place, system):
         ("{} --an-option", False),  # webbrowser takes that for the name of a command
         ("'{} %s", False),
         (":", False),
+        ("'{}", False),
         ("%s", False),
         ("", False),
         (" ", False),
@@ -194,6 +195,8 @@ def test_the_browser_variable_names_a_command(place, command, browser, named):
         (lambda p: [p.env(CI="true"), p.terminal()], False),
         (lambda p: [p.env(CI="true"), p.kernel()], False),
         (lambda p: [p.env(CI="true"), p.env(BROWSER=sys.executable)], False),
+        (lambda p: [p.kernel(takes_input=False), p.desktop()], True),
+        (lambda p: [p.kernel(takes_input=False), p.env(BROWSER=sys.executable)], False),
         (lambda p: [p.terminal(), p.module("pyspark.worker")], True),
         (lambda p: [p.terminal(), p.module("pyspark.daemon")], True),
         (lambda p: [p.terminal(), p.module("distributed", get_worker=lambda: "a worker")], True),
@@ -221,6 +224,27 @@ def test_a_child_of_multiprocessing_is_a_worker():
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(_surroundings.is_worker) is True
     assert _surroundings.is_worker() is False
+
+
+def test_a_quote_without_its_companion_is_no_browser(place, monkeypatch):
+    place.env(BROWSER="'w3m %s")
+    monkeypatch.setattr(webbrowser, "_tryorder", None)  # so that webbrowser looks around
+    assert _surroundings.open_browser(URL) is False
+
+
+@pytest.mark.parametrize("error", [AttributeError, OSError, ValueError])
+def test_a_standard_input_that_is_no_real_file_is_no_terminal(monkeypatch, error):
+    """As some web servers have it."""
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=Mock(side_effect=error)))
+    assert _surroundings.can_ask() is False
+
+
+def test_a_closed_standard_output_is_not_told(monkeypatch):
+    stream = Stream(False)
+    stream.close()
+    stream.isatty = lambda: False
+    monkeypatch.setattr(sys, "stdout", stream)
+    _surroundings.tell("something")
 
 
 @pytest.mark.parametrize("stream", [None, "closed"])
@@ -361,8 +385,11 @@ def test_a_browser_that_lasts_as_long_as_its_window(monkeypatch):
     assert failed == []
 
 
-@pytest.mark.parametrize("error", [None, ZeroDivisionError()])
-def test_a_browser_that_fails_aside(monkeypatch, error):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(None, None), (ZeroDivisionError(), None), (webbrowser.Error(), None), (SystemExit(), SystemExit)],
+)
+def test_a_browser_that_fails_aside(monkeypatch, error, told):
     def fail(url):
         if error:
             raise error
@@ -371,7 +398,7 @@ def test_a_browser_that_fails_aside(monkeypatch, error):
     monkeypatch.setattr(webbrowser, "open", fail)
     failed = []
     _surroundings.open_browser_aside(URL, failed.append).join(10)
-    assert failed == [error]
+    assert [one and type(one) for one in failed] == [told]
 
 
 @pytest.mark.parametrize(
@@ -431,7 +458,7 @@ def test_words_and_prompts_go_where_a_person_reads_them(monkeypatch, stdout, std
         monkeypatch.setattr(sys, name, stream)
     monkeypatch.setattr(sys, "stdin", Stream(True, "an answer\n"))
     _surroundings.tell("Hello.")
-    assert _surroundings.ask("Code: ") == "an answer"
+    assert _surroundings.ask("Code: ", 5) == "an answer"
     assert streams.pop(read).getvalue() == "Hello.\nCode: "
     assert streams.popitem()[1].getvalue() == ""
     assert sys.stdout.isatty() is stdout

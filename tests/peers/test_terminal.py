@@ -173,3 +173,36 @@ def test_workers_of_multiprocessing(carto, callback_port, tmp_path):
     )
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=PATIENCE)
     assert ended.stdout == "[True, True]\n[True, True]\n", ended.stderr
+
+
+def test_a_prompt_ends_with_the_logins_time(terminal, log_in):
+    child = terminal(sys.executable, "-c", log_in("open_browser=False, timeout=1"))
+    child.expect("Access code: ")
+    child.expect_exact("LoginTimedOut: No code was entered within 1 s.")
+    child.expect(pexpect.EOF)
+
+
+def test_a_job_in_the_background_is_not_stopped(terminal, carto, program):
+    """A shell stops what reads from the terminal behind its back."""
+    shell = terminal("bash", "--norc", "-i")
+    shell.sendline(f"{sys.executable} -m carto_auth login --no-browser & wait; echo DONE")
+    shell.expect("there is nobody to ask here")
+    shell.expect("DONE")
+
+
+def test_a_person_sees_the_link_where_the_errors_are_thrown_away(terminal, carto, link_in):
+    child = terminal("sh", "-c", f"{sys.executable} -m carto_auth login --no-browser 2>/dev/null")
+    child.expect("Access code: ")
+    child.sendline(walk_login(link_in(child.logged())))
+    child.expect(pexpect.EOF)
+
+
+def test_a_pipe_that_says_nothing(carto, monkeypatch):
+    """Databricks without a kernel: whether somebody is behind the standard input cannot be known."""
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "9.1")
+    program = "from carto_auth import CartoAuth; CartoAuth.from_oauth(timeout=0.5)"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as silent:
+        assert silent.wait(PATIENCE) == 1
+        assert "LoginTimedOut" in silent.stderr.read()

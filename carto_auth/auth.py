@@ -647,9 +647,7 @@ class CartoAuth(RequestAuth):
             if not alone or self._access_token != before or (refused is None and self._renewals != renewals):
                 return  # another thread is about it, or has done it
             if self._failures[0] != failures and self._failures[1] is not None:
-                from copy import copy
-
-                raise copy(self._failures[1])  # another thread has tried meanwhile, on behalf of this one too
+                raise _copied(self._failures[1])  # another thread has tried meanwhile, on behalf of this one too
             with self._alone_everywhere(wait) as alone:
                 if not alone:
                     return
@@ -662,7 +660,7 @@ class CartoAuth(RequestAuth):
                 try:
                     self._request(may_ask=self._is_over() or refused is not None)
                 except CredentialsError as error:
-                    self._failures = (failures + 1, error)
+                    self._failures = (failures + 1, _copied(error))
                     raise
 
     def _request(self, *, may_ask: bool) -> None:
@@ -938,6 +936,13 @@ def _time_argument(expiration: Any) -> Any:
     if math.isnan(number):
         raise TypeError(f"expiration must be POSIX seconds, a number, not {type(expiration).__name__}")
     return min(number, LATEST_TIME)
+
+
+def _copied(error: CredentialsError) -> CredentialsError:
+    """The same error, without the frames that it came through, which belong to one thread."""
+    from copy import copy
+
+    return copy(error)
 
 
 def _where_given(**options: Any) -> dict[str, Any]:

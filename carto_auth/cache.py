@@ -12,6 +12,7 @@ import json
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 #: The keys of a flat entry, all of which it must have.
 FLAT_KEYS = ("api_base_url", "access_token", "expiration")
+
+#: Seconds after its end at which an entry goes with the next save. Until then a clock may be put right.
+_LONG_OVER_SECONDS = 30 * 86_400.0
 
 #: All that may stand flat in a file.
 _FLAT_ENTRY = (*FLAT_KEYS, "issued_at", "refresh_token")
@@ -121,8 +125,9 @@ class AccountFile(str):
 
 
 def _named(path: str | os.PathLike[str]) -> str:
-    """A path as text, ``~`` as the home: a folder called ``~`` in the current one is what nobody wants."""
-    return os.path.expanduser(os.fsdecode(path))
+    """A path as text, as ``Path`` has it, without slashes at its end; a folder called ``~`` is what nobody wants."""
+    named = os.path.expanduser(os.fsdecode(path))
+    return named if is_in_redis(named) else named.rstrip("/") or named
 
 
 def is_in_redis(location: str) -> bool:
@@ -442,10 +447,18 @@ def _updated(document: dict[str, Any], data: Mapping[str, Any]) -> dict[str, Any
         return {**{key: value for key, value in document.items() if key not in _FLAT_ENTRY}, **data}
     entry = {key: value for key, value in data.items() if key != "identity"}
     known = document.get("tokens")
-    tokens = {**(known if isinstance(known, dict) else {}), identity: entry}
+    kept = {key: one for key, one in known.items() if not _is_long_over(one)} if isinstance(known, dict) else {}
+    tokens = {**kept, identity: entry}
     if document.get("access_token") == entry["access_token"]:  # a flat entry that is adopted by this save
         document = {key: value for key, value in document.items() if key not in FLAT_KEYS}
     return {**document, "version": _VERSION, "tokens": tokens}
+
+
+def _is_long_over(entry: object) -> bool:
+    """Whether an entry is of no use to anybody any more, so that it need not be kept for ever."""
+    if not isinstance(entry, dict) or not is_sound_entry(entry) or "refresh_token" in entry:
+        return False
+    return bool(entry["expiration"] < time.time() - _LONG_OVER_SECONDS)
 
 
 def _encoded(document: dict[str, Any], *, otherwise: dict[str, Any]) -> bytes:

@@ -823,3 +823,17 @@ def test_a_named_folder_may_lie_deep(monkeypatch, tmp_path):
 def test_numbers_of_any_library_will_do(file, number):
     CartoAuth("oauth", "https://x.carto.com", "tok", number, cache_filepath=file)
     assert CartoAuth.from_oauth(cache_filepath=file, interactive=False).get_access_token() == "tok"
+
+
+def test_entries_that_are_long_over_go_with_the_next_save(file):
+    now = time.time()
+    save(file, "long over", application("a"), expiration=now - 31 * 86_400)
+    save(file, "over", application("b"), expiration=now - 29 * 86_400)
+    save(file, "good", application("c"))
+    assert [loaded_token(file, application(c)) for c in "abc"] == [None, "over", "good"]
+
+
+def test_a_slash_at_the_end_of_a_file_is_none(file):
+    assert log_in(f"{file}/") == "fresh"
+    assert log_in(f"{file}/", "not asked for") == "fresh"
+    assert loaded_token(file) == "fresh"

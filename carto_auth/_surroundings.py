@@ -248,9 +248,17 @@ def can_ask() -> bool:
         return False
     if in_notebook():
         return _kernel_takes_input()
-    if in_colab() or in_databricks():
+    if in_colab() or in_databricks() or _is_input_replaced():
         return True  # they bring an input() of their own
     return _is_terminal(sys.stdin) and _is_in_foreground(sys.stdin)
+
+
+def _is_input_replaced() -> bool:
+    """Whether a program (or a test of one) has put a function of its own in the place of ``input``."""
+    import builtins
+    from types import BuiltinFunctionType
+
+    return not isinstance(builtins.input, BuiltinFunctionType)
 
 
 def _kernel_takes_input() -> bool:
@@ -351,10 +359,7 @@ _read_from: object = None
 
 def _can_await_line() -> bool:
     """Whether ``input()`` would read from a descriptor that tells when there is something to read."""
-    import builtins
-    from types import BuiltinFunctionType
-
-    if sys.platform == "win32" or not isinstance(builtins.input, BuiltinFunctionType) or in_notebook():
+    if sys.platform == "win32" or _is_input_replaced() or in_notebook():
         return False
     return sys.stdin is sys.__stdin__ and (_is_terminal(sys.stdin) or _read_from is not sys.stdin)
 

@@ -339,7 +339,8 @@ class CartoPKCE:
 
     def _has_person(self) -> bool:
         """Whether there is somebody for :meth:`_input` to ask, or a program that has replaced it and answers."""
-        return bool(self._interactive) or _input_is_replaced() or _surroundings.can_ask()
+        is_replaced = getattr(self._input, "__func__", None) is not _OWN_INPUT
+        return bool(self._interactive) or is_replaced or _surroundings.can_ask()
 
     # ---- the code ------------------------------------------------------------------------------
 
@@ -532,13 +533,9 @@ class PendingLogin(Generic[_Account]):
 _OWN_INPUT = CartoPKCE._input
 
 
-def _input_is_replaced() -> bool:
-    return CartoPKCE._input is not _OWN_INPUT
-
-
 def somebody_may_log_in() -> bool:
     """Whether there is a person for a login, or a program that has replaced :meth:`CartoPKCE._input` and answers."""
-    return _input_is_replaced() or not _surroundings.nobody_is_here()
+    return CartoPKCE._input is not _OWN_INPUT or not _surroundings.nobody_is_here()
 
 
 def login_seconds(timeout: Any) -> float:

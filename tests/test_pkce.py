@@ -205,6 +205,17 @@ def test_a_refused_code_begins_a_fresh_attempt(person, requests_mock, monkeypatc
         assert pkce.code_challenge(form["code_verifier"]) == attempt["code_challenge"]
 
 
+def test_a_login_whose_input_is_its_own():
+    class Asked(CartoPKCE):
+        def _input(self, prompt):
+            return "a-code"
+
+    assert Asked(open_browser=False).get_auth_response() == "a-code"
+    login = CartoPKCE(open_browser=False)
+    login._input = lambda prompt: "another-code"
+    assert login.get_auth_response() == "another-code"
+
+
 def test_a_refused_code_is_not_sent_again(person, requests_mock):
     """It is on the clipboard still."""
     refusal = {"status_code": 403, "json": {"error": "invalid_grant"}}

@@ -232,6 +232,12 @@ def test_a_quote_without_its_companion_is_no_browser(place, monkeypatch):
     assert _surroundings.open_browser(URL) is False
 
 
+def test_a_program_that_brings_an_input_of_its_own_can_be_asked(monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda prompt: f"{prompt}a-code")
+    assert _surroundings.can_ask() is True
+    assert _surroundings.ask("Code: ", 0) == "Code: a-code"
+
+
 @pytest.mark.parametrize("error", [AttributeError, OSError, ValueError])
 def test_a_standard_input_that_is_no_real_file_is_no_terminal(monkeypatch, error):
     """As some web servers have it."""

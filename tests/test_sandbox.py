@@ -779,7 +779,8 @@ def test_one_that_is_never_stopped_ends_in_silence() -> None:
         "print(CartoAuth.from_m2m().get_carto_dw_client().query('SELECT 1 AS n').result().total_rows)"
     )
     done = run_python(code)
-    assert (done.stdout, done.stderr) == ("1\n", "")
+    assert done.stdout == "1\n"
+    assert "leaked" not in done.stderr  # Google's packages say something of Python 3.10
 
 
 def test_a_misspelt_switch_is_refused():

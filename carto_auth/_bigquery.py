@@ -67,9 +67,9 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
                 ``CredentialsError`` too.
         """
         own = self._own()
-        sent = getattr(own.applied, "token", None)
+        used = getattr(own.applied, "token", None) or self.token
         with own.lock:
-            if self.valid and sent is not None and self.token != sent:
+            if self.valid and self.token != used:
                 own.applied.token = self.token
                 return
             try:

@@ -83,8 +83,8 @@ def _plain(text: str) -> str:
 
 def is_address(text: str) -> bool:
     """Whether a person pasted an address, be it without the scheme, which some browsers hide, or its query alone."""
-    names = {"code", "state", "error"}
-    return "://" in text or ("?" in text and not names.isdisjoint(parameters_of(query_of(text)) or names))
+    parameters = parameters_of(query_of(text))
+    return "://" in text or parameters is None or not {"code", "state", "error"}.isdisjoint(parameters)
 
 
 def is_page(url: str, page: str) -> bool:

@@ -112,6 +112,8 @@ def _client(url: str) -> Iterator[redis.Redis]:
 def _connected(url: str) -> redis.Redis:
     import redis
 
+    scheme, _, rest = url.partition("://")
+    url = f"{scheme.lower()}://{rest}"
     return redis.Redis.from_url(url, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=SOCKET_SECONDS)
 
 

@@ -193,14 +193,25 @@ def open_browser(url: str) -> bool:
 
     if _is_open_replaced():
         return webbrowser.open(url) is not False  # such functions often return nothing
-    return any(browser.open(url) for browser in _browsers())
+    return any(_opens(browser, url) for browser in _browsers())
+
+
+def _opens(browser: webbrowser.BaseBrowser, url: str) -> bool:
+    import webbrowser
+
+    try:
+        return browser.open(url)
+    except (webbrowser.Error, OSError):
+        return False
 
 
 def _is_open_replaced() -> bool:
     """Whether a program has put a function of its own in the place of webbrowser's, which opens what it likes."""
     import webbrowser
 
-    return getattr(webbrowser.open, "__globals__", None) is not vars(webbrowser)
+    code = getattr(webbrowser.open, "__code__", None)
+    is_own = getattr(webbrowser.open, "__globals__", None) is vars(webbrowser)
+    return not is_own or code is None or code.co_name != "open" or code.co_varnames[:1] != ("url",)
 
 
 def open_browser_aside(url: str, otherwise: Callable[[BaseException | None], None]) -> threading.Thread:
@@ -250,7 +261,7 @@ def can_ask() -> bool:
         return _kernel_takes_input()
     if in_colab() or in_databricks() or _is_input_replaced():
         return True  # they bring an input() of their own
-    return _is_terminal(sys.stdin) and _is_in_foreground(sys.stdin)
+    return is_terminal(sys.stdin) and _is_in_foreground(sys.stdin)
 
 
 def _is_input_replaced() -> bool:
@@ -341,8 +352,8 @@ def ask(prompt: str, seconds: float) -> str:
     """``input(prompt)``, with the prompt where the person reads it.
 
     Raises:
-        TimeoutError: a terminal, or the start of a pipe, gave nothing within ``seconds``. A notebook's front end
-            waits for as long as its person does.
+        TimeoutError: nothing was entered in a terminal within ``seconds``. A notebook's front end waits for as long
+            as its person does, and of a pipe nobody can tell: lines may have been read from it ahead.
     """
     from contextlib import redirect_stdout
 
@@ -353,22 +364,16 @@ def ask(prompt: str, seconds: float) -> str:
         return _line_within(seconds)
 
 
-#: What was read from already: it may hold back lines that its descriptor no longer tells of.
-_read_from: object = None
-
-
 def _can_await_line() -> bool:
-    """Whether ``input()`` would read from a descriptor that tells when there is something to read."""
+    """Whether ``input()`` would read from a terminal that tells when there is a line."""
     if sys.platform == "win32" or _is_input_replaced() or in_notebook():
         return False
-    return sys.stdin is sys.__stdin__ and (_is_terminal(sys.stdin) or _read_from is not sys.stdin)
+    return sys.stdin is sys.__stdin__ and is_terminal(sys.stdin)
 
 
 def _line_within(seconds: float) -> str:
     import select
 
-    global _read_from
-    _read_from = sys.stdin
     ready, _, _ = select.select([sys.stdin], [], [], min(max(seconds, 0.0), 1e6))
     if not ready:
         raise TimeoutError
@@ -380,12 +385,13 @@ def _line_within(seconds: float) -> str:
 
 def _where_the_person_reads() -> TextIO | None:
     """Standard output, unless it goes into a file or a pipe while standard error is a terminal."""
-    if not _is_terminal(sys.stdout) and _is_terminal(sys.stderr):
+    if not is_terminal(sys.stdout) and is_terminal(sys.stderr):
         return sys.stderr
     return sys.stdout
 
 
-def _is_terminal(stream: TextIO | None) -> bool:
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream is one that a person sits at."""
     try:
         return stream is not None and stream.isatty()
     except (AttributeError, OSError, ValueError):  # some web servers' are no real files; or it is closed

@@ -69,8 +69,20 @@ _SILENT_SECONDS = 2.0
 
 _OWN_LOGIN = get_oauth_token_info
 
-#: What a token service says of a refresh token that will never be good again (RFC 6749 section 5.2).
-_ENDED = ("invalid_grant", "invalid_client", "unauthorized_client")
+#: What a token service says of a refresh token that is not good any more, or not without its person (RFC 6749
+#: section 5.2, OpenID Connect Core section 3.1.2.6, Auth0).
+_ENDED = frozenset(
+    (
+        "invalid_grant",
+        "invalid_client",
+        "unauthorized_client",
+        "access_denied",
+        "login_required",
+        "interaction_required",
+        "consent_required",
+        "mfa_required",
+    )
+)
 
 _Answer = TypeVar("_Answer")
 
@@ -362,7 +374,7 @@ class CartoAuth(RequestAuth):
         try:
             return cls.from_oauth(interactive=interactive)
         except LoginRequired as error:
-            error.message = f"{credentials.nothing_found()} {error.message}"
+            error.message = f"{credentials.nothing_good()} {error.message}"
             raise
 
     def _start(self) -> None:
@@ -613,14 +625,17 @@ class CartoAuth(RequestAuth):
         if not self._is_over() and (not self._renews_quietly() or time.time() < self._retry_at):
             assert self._access_token is not None
             return self._access_token
+        was_over = self._is_over()
         try:
-            self._renew(wait=self._is_over())
+            self._renew(wait=was_over)
         except CredentialsError as error:
-            if self._is_over():
+            if was_over:
                 raise
             # A token that is still good is never refused because a service is down.
             self._retry_at = time.time() + _RETRY_SECONDS
             _log.debug("the token could not be renewed ahead of its end: %s", error.message)
+            if self._is_over():  # it has ended meanwhile: now a person may be asked
+                self._renew()
         assert self._access_token is not None
         return self._access_token
 
@@ -657,10 +672,12 @@ class CartoAuth(RequestAuth):
                     if entry and entry.get("access_token") not in (before, refused) and self._adopt(entry):
                         _log.debug("another process has renewed the token")
                         return
+                may_ask = self._is_over() or refused is not None
                 try:
-                    self._request(may_ask=self._is_over() or refused is not None)
+                    self._request(may_ask=may_ask)
                 except CredentialsError as error:
-                    self._failures = (failures + 1, _copied(error))
+                    if may_ask:  # else it says nothing to who needs a token now
+                        self._failures = (failures + 1, _copied(error))
                     raise
 
     def _request(self, *, may_ask: bool) -> None:
@@ -692,10 +709,11 @@ class CartoAuth(RequestAuth):
             try:
                 return refresh_oauth_token_info(self._refresh_token, services=self._services)
             except Unauthorized as error:
-                if error.error not in _ENDED:
+                _log.debug("the refresh token was not taken: %s", error.message)
+                if error.error not in _ENDED:  # a proxy's, or a firewall's: it may be good again
+                    error.remedy = "Try again; if it stays so, log in anew, after: carto-auth logout"
                     raise
-                self._forget_refresh_token()  # revoked or at its end: now only a person can help
-                _log.debug("the refresh token is no longer good")
+                self._forget_refresh_token()  # now only a person can help
         if not may_ask or not self._may_ask():
             raise login_required()
         return self._asked(get_oauth_token_info, self._open_browser, self._org, **self._login_options())
@@ -898,7 +916,9 @@ class CartoAuth(RequestAuth):
         with ExitStack() as stack:
             began = time.monotonic()
             held = stack.enter_context(cache.locked(self._account_file(), self._identity(), timeout=patience))
-            if not held and 0 < patience < seconds and time.monotonic() - began >= patience:
+            # Half of it shows that it was waited for, and not that nothing can be locked here: Redis' lock gives up
+            # when its next look would come too late.
+            if not held and 0 < patience < seconds and time.monotonic() - began >= patience / 2:
                 if not self._renews_quietly():
                     _surroundings.tell("Another program is logging in to CARTO. Waiting for what comes of it ...")
                 seconds -= patience
@@ -913,6 +933,7 @@ class CartoAuth(RequestAuth):
         """What travels to another process: of an application all, of a person the token alone."""
         state = self.__dict__.copy()
         state["_locks"] = {}
+        state["_failures"] = (0, None)
         if self._mode == "oauth":
             state["_refresh_token"] = None
         return state
@@ -942,7 +963,10 @@ def _copied(error: CredentialsError) -> CredentialsError:
     """The same error, without the frames that it came through, which belong to one thread."""
     from copy import copy
 
-    return copy(error)
+    try:
+        return copy(error)
+    except TypeError:  # a program's own, which cannot be copied
+        return CredentialsError(error.message, remedy=error.remedy)
 
 
 def _where_given(**options: Any) -> dict[str, Any]:

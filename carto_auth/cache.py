@@ -555,6 +555,8 @@ def _acquired(cache_filepath: str | os.PathLike[str], identity: Identity | None,
         try:
             lock.acquire()
         except PermissionError:  # another user's, as sudo leaves them: in a folder of one's own it can be replaced
+            if not _is_ours(path.parent.stat()):
+                raise
             path.with_name(name).unlink()
             lock.acquire()
     except (OSError, ValueError, RuntimeError, Timeout) as error:

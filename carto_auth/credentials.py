@@ -100,10 +100,10 @@ def sources() -> list[Source]:
     ]
 
 
-def nothing_found() -> str:
-    """That there is nothing in any of the places, with what each of them takes."""
+def nothing_good() -> str:
+    """That there is nothing of use in any of the places, with what each of them takes."""
     return (
-        "No CARTO credentials were found. Looked in: CARTO_API_TOKEN (an API access token), CARTO_CLIENT_ID, "
+        "No good CARTO credentials were found. Looked in: CARTO_API_TOKEN (an API access token), CARTO_CLIENT_ID, "
         "CARTO_CLIENT_SECRET and CARTO_API_BASE_URL (an M2M application), CARTO_CREDENTIALS_FILE and "
         f"{default_file_path() or 'the user configuration'} (a file of the same), "
         f"{CliProfile.default().path} (the CARTO CLI's login, made by carto auth login) and the login that is kept "

@@ -543,13 +543,17 @@ def login_seconds(timeout: Any) -> float:
 
     Raises:
         TypeError: ``timeout`` is no number.
-        ValueError: it is negative, or not a number of anything.
+        ValueError: it is negative.
     """
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout must be seconds, a number, not {type(timeout).__name__}")
-    if not timeout >= 0:
+    try:
+        seconds = math.nan if isinstance(timeout, (bool, str, bytes)) else float(timeout)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if math.isnan(seconds):
+        raise TypeError(f"timeout must be seconds, a number, not {timeout!r}")
+    if seconds < 0:
         raise ValueError(f"timeout must be seconds from 0 on, not {timeout}")
-    return timeout
+    return seconds
 
 
 def code_challenge(code_verifier: str) -> str:

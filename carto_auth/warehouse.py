@@ -154,8 +154,9 @@ def bigquery_client(carto_auth: CartoAuth, **client_options: Any) -> bigquery.Cl
     project_id, token = carto_auth.get_carto_dw_credentials()
     credentials = WarehouseCredentials(carto_auth, token)
     client = bigquery.Client(project=project_id, credentials=credentials, **client_options)
-    # Else requests looks into ~/.netrc, and sends what it finds there in the place of the token.
-    client._http.auth = _nothing_else
+    if "_http" not in client_options and hasattr(client, "_http"):
+        # Else requests looks into ~/.netrc, and sends what it finds there in the place of the token.
+        client._http.auth = _nothing_else
     return client
 
 

@@ -5,6 +5,7 @@ import datetime
 import json
 import math
 import os
+import pickle
 import time
 from pathlib import Path
 from unittest.mock import Mock
@@ -12,7 +13,7 @@ from unittest.mock import Mock
 import pytest
 from clocks import StoppedClock
 
-from carto_auth import CartoAuth, LoginRequired, _log, auth, cache
+from carto_auth import CartoAuth, CredentialsError, LoginRequired, _log, auth, cache
 from carto_auth.cache import AccountFile
 from carto_auth.errors import ServiceUnreachable
 from carto_auth.utils import get_m2m_token_info, is_token_expired
@@ -436,3 +437,18 @@ def test_a_login_that_may_take_for_ever(carto_sandbox):
     login = CartoAuth("oauth", timeout=math.inf, interactive=False, open_browser=False)
     with pytest.raises(LoginRequired):
         login.get_access_token()
+
+
+def test_an_error_of_a_programs_own_is_raised_as_it_is(monkeypatch):
+    class Mine(CredentialsError):
+        def __init__(self, where, why):
+            super().__init__(f"{where}: {why}")
+
+    def fail(*arguments):
+        raise Mine("here", "so")
+
+    monkeypatch.setattr(auth, "get_m2m_token_info", fail)
+    carto = CartoAuth("m2m", BASE, **CLIENT)
+    with pytest.raises(Mine, match="here: so"):
+        carto.get_access_token()
+    pickle.dumps(carto)

@@ -391,3 +391,26 @@ def test_an_extra_that_is_half_removed(carto, carto_sandbox, monkeypatch):
     with pytest.raises(MissingDependency, match="carto-dw"):
         carto.get_carto_dw_client()
     assert carto_sandbox.count(WAREHOUSE) == 0
+
+
+def test_threads_that_have_sent_nothing_yet_renew_together(carto_sandbox, client, clock):
+    credentials, ready = client._credentials, threading.Barrier(8)
+    clock.ahead = 31 * 60  # it is due
+    before = carto_sandbox.count(WAREHOUSE)
+
+    def use(number):
+        ready.wait(20)
+        credentials.before_request(google.auth.transport.requests.Request(), "GET", "https://x", {})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(use, range(8)))
+    assert carto_sandbox.count(WAREHOUSE) == before + 1
+
+
+def test_a_client_that_a_program_has_replaced(carto, monkeypatch):
+    class Fake:
+        def __init__(self, **options):
+            self.options = options
+
+    monkeypatch.setattr(bigquery, "Client", Fake)
+    assert carto.get_carto_dw_client(location="EU").options["location"] == "EU"

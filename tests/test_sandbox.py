@@ -803,3 +803,17 @@ def test_a_proxy_does_not_get_between(tmp_path):
             timeout=60,
         )
     assert done.stdout == "1\n", done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_ends(sandbox: CartoSandbox) -> None:
+    code = (
+        "import os, sys\n"
+        "from carto_auth.sandbox import CartoSandbox\n"
+        "with CartoSandbox():\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        sys.exit(7)\n"
+        "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    assert run_python(code).stdout == "7\n"

@@ -366,6 +366,22 @@ def test_a_named_browser_that_fails_is_tried_once_and_followed_by_the_next(place
     assert other.opened == [URL]
 
 
+def test_a_browser_that_raises_is_followed_by_the_next():
+    broken, other = found("xdg-open"), found("firefox")
+    broken.open = Mock(side_effect=OSError)
+    assert _surroundings.open_browser(URL) is True
+    assert other.opened == [URL]
+
+
+def test_a_way_of_webbrowsers_own_in_the_place_of_its_open(monkeypatch):
+    other, program = found("firefox"), Browser("the program's")
+    program.open = Mock(return_value=True)
+    monkeypatch.setattr(webbrowser, "open", webbrowser.GenericBrowser.open.__get__(program))
+    monkeypatch.setattr("subprocess.Popen", Mock(return_value=Mock(wait=lambda: 0)))
+    assert _surroundings.open_browser(URL) is True
+    assert other.opened == []
+
+
 def test_no_browser():
     assert _surroundings.has_window_browser() is False
     assert _surroundings.open_browser(URL) is False

@@ -99,6 +99,7 @@ class CartoSandbox(Switches):
         self._thread.start()
         # DuckDB complains on stderr about what is still open when the interpreter ends.
         atexit.register(self.stop)
+        self._process = os.getpid()
         return self
 
     def stop(self) -> None:
@@ -109,6 +110,8 @@ class CartoSandbox(Switches):
         if self._server is None or self._thread is None or self._engine is None:
             return
         atexit.unregister(self.stop)
+        if os.getpid() != self._process:  # a forked child has a copy, and nobody who serves it
+            return
         self._known.stopping.set()
         self._server.shutdown()
         self._thread.join()

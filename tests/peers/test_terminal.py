@@ -195,14 +195,3 @@ def test_a_person_sees_the_link_where_the_errors_are_thrown_away(terminal, carto
     child.expect("Access code: ")
     child.sendline(walk_login(link_in(child.logged())))
     child.expect(pexpect.EOF)
-
-
-def test_a_pipe_that_says_nothing(carto, monkeypatch):
-    """Databricks without a kernel: whether somebody is behind the standard input cannot be known."""
-    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "9.1")
-    program = "from carto_auth import CartoAuth; CartoAuth.from_oauth(timeout=0.5)"
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as silent:
-        assert silent.wait(PATIENCE) == 1
-        assert "LoginTimedOut" in silent.stderr.read()

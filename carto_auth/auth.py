@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -950,6 +949,8 @@ def _time_argument(expiration: Any) -> Any:
     """
     if expiration is None or type(expiration) is int:
         return expiration
+    import math  # not at the top: a start with a good token has no use for it
+
     try:
         number = math.nan if isinstance(expiration, (str, bytes)) else float(expiration)
     except (TypeError, ValueError, OverflowError):

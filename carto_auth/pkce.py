@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 
@@ -148,7 +147,7 @@ class CartoPKCE:
         self.redirect_uri = REDIRECT_URI if self.open_browser else self._services.code_page_url
         self._interactive = interactive
         self._timeout = login_seconds(timeout)
-        self._deadline = math.inf
+        self._deadline = float("inf")
         self._refused_codes: set[str] = set()
         self._organization_id: str | None = None
         self._state: str | None = None
@@ -545,6 +544,8 @@ def login_seconds(timeout: Any) -> float:
         TypeError: ``timeout`` is no number.
         ValueError: it is negative.
     """
+    import math
+
     try:
         seconds = math.nan if isinstance(timeout, (bool, str, bytes)) else float(timeout)
     except (TypeError, ValueError, OverflowError):

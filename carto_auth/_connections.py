@@ -122,7 +122,7 @@ class Session(requests.Session):
                 try:
                     return read(response)
                 except (ProtocolError, ReadTimeoutError) as error:
-                    if getattr(raw, "retries", None) is None:  # nor is it then
+                    if getattr(raw, "retries", None) is None:  # a stand-in for urllib3's keeps no count
                         raise
                     following = raw.retries.increment(method, url, error=error)
                 finally:
@@ -173,7 +173,7 @@ class _Adapter(HTTPAdapter):
             # Made here, since there are pools for http, https and SOCKS, each with a class of its own.
             kind = type("CuttableConnection", (_Cuttable, pool.ConnectionCls), {"adapter": self})
             pool.ConnectionCls = kind
-        return pool  # type: ignore[no-any-return]
+        return pool  # type: ignore[no-any-return]  # Any, to set its class above
 
 
 class _Cuttable:
@@ -184,8 +184,8 @@ class _Cuttable:
 
     def _new_conn(self) -> socket.socket:
         if self.adapter.is_cut:  # this is another try, which nobody awaits
-            raise NewConnectionError(self, "given up")  # type: ignore[arg-type]
-        sock: socket.socket = super()._new_conn()  # type: ignore[misc]
+            raise NewConnectionError(self, "given up")  # type: ignore[arg-type]  # a connection, once mixed in
+        sock: socket.socket = super()._new_conn()  # type: ignore[misc]  # that of what it is mixed into
         self.line = socket.fromfd(sock.fileno(), sock.family, sock.type)
         self.adapter.lines.add(self.line)
         if self.adapter.is_cut:  # while the name was looked up
@@ -193,7 +193,7 @@ class _Cuttable:
         return sock
 
     def close(self) -> None:
-        super().close()  # type: ignore[misc]
+        super().close()  # type: ignore[misc]  # as above
         line, self.line = self.line, None
         if line is not None:
             self.adapter.lines.discard(line)

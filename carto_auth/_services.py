@@ -151,7 +151,10 @@ def normalized_base_url(url: str) -> str:
         InvalidCredential: it is no text.
     """
     if not isinstance(url, str):
-        raise InvalidCredential(f"An API base URL must be text, not {type(url).__name__}.")
+        raise InvalidCredential(
+            f"An API base URL must be text, not {type(url).__name__}.",
+            remedy="Copy it from the Developers page of your CARTO Workspace.",
+        )
     return url.strip().rstrip("/")
 
 

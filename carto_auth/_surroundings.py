@@ -209,9 +209,8 @@ def _is_open_replaced() -> bool:
     """Whether a program has put a function of its own in the place of webbrowser's, which opens what it likes."""
     import webbrowser
 
-    code = getattr(webbrowser.open, "__code__", None)
-    is_own = getattr(webbrowser.open, "__globals__", None) is vars(webbrowser)
-    return not is_own or code is None or code.co_name != "open" or code.co_varnames[:1] != ("url",)
+    is_webbrowsers = getattr(webbrowser.open, "__globals__", None) is vars(webbrowser)
+    return not is_webbrowsers or webbrowser.open.__qualname__ != "open"
 
 
 def open_browser_aside(url: str, otherwise: Callable[[BaseException | None], None]) -> threading.Thread:
@@ -360,7 +359,7 @@ def ask(prompt: str, seconds: float) -> str:
     with redirect_stdout(_where_the_person_reads()):
         if not _can_await_line():
             return input(prompt)
-        print(prompt, end="", flush=True)  # noqa: T201
+        print(prompt, end="", flush=True)  # noqa: T201 - a prompt, in the place of that of input()
         return _line_within(seconds)
 
 
@@ -374,7 +373,7 @@ def _can_await_line() -> bool:
 def _line_within(seconds: float) -> str:
     import select
 
-    ready, _, _ = select.select([sys.stdin], [], [], min(max(seconds, 0.0), 1e6))
+    ready, _, _ = select.select([sys.stdin], [], [], seconds)
     if not ready:
         raise TimeoutError
     line = sys.stdin.readline()

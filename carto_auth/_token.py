@@ -51,6 +51,17 @@ def is_usable_token(token: object) -> TypeGuard[str]:
     )
 
 
+def as_number(value: object) -> float | None:
+    """``value`` as a number, of whatever library it is; ``None`` for what is no number, such as text and NaN."""
+    if isinstance(value, (bool, str, bytes)):
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]  # whether it takes this one is the question
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return None if number != number else number  # NaN is not itself
+
+
 def is_time(value: object) -> TypeGuard[float]:
     """Whether ``value`` is a POSIX time in seconds, and not damage: a bool, a NaN, before 1970, after 9999."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= LATEST_TIME

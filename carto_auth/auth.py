@@ -13,6 +13,7 @@ from carto_auth._request_auth import RequestAuth
 from carto_auth._services import Services
 from carto_auth._token import (
     LATEST_TIME,
+    as_number,
     is_time,
     is_token_expired,
     is_usable_token,
@@ -36,6 +37,7 @@ from carto_auth.errors import (
 from carto_auth.m2m import get_m2m_token_info
 from carto_auth.pkce import (
     LOGIN_SECONDS,
+    LONGEST_WAIT_SECONDS,
     PendingLogin,
     get_oauth_token_info,
     login_required,
@@ -378,7 +380,7 @@ class CartoAuth(RequestAuth):
 
     def _start(self) -> None:
         """Begin with the cached token, or with a new one."""
-        entry = next((entry for entry in self._kept_entries() if self._adopt(entry)), None)
+        entry = next((entry for entry in self._kept_entries() if entry and self._adopt(entry)), None)
         if entry:
             _log.debug("found a good token in %s", cache.shown(self._cache_file or ""))
             if "identity" not in entry:  # kept by carto-auth 0.2.0: now it is known whose it is
@@ -388,17 +390,17 @@ class CartoAuth(RequestAuth):
         else:
             self._renew()
 
-    def _kept_entries(self) -> Iterator[dict[str, Any]]:
+    def _kept_entries(self) -> Iterator[dict[str, Any] | None]:
         """What is kept for this account: in its cache, else in a home that is read-only, else in memory."""
         if not self._use_cache:
             return
-        yield from filter(None, [load_cache_file(self._account_file())])
+        yield load_cache_file(self._account_file())
         if not self._default_cache_filepath:
             return
         home = cache.unwritable_default_filepath(self._mode)
         if home is not None:
-            yield from filter(None, [cache.load_cache_file(AccountFile.at(home, self._identity()))])
-        yield from filter(None, [cache.load_from_memory(self._account_file())])
+            yield cache.load_cache_file(AccountFile.at(home, self._identity()))
+        yield cache.load_from_memory(self._account_file())
 
     def _find_base_url(self) -> None:
         """Find the API base URL, and keep the token that may just have been earned, found or not."""
@@ -889,8 +891,7 @@ class CartoAuth(RequestAuth):
             return _RENEWAL_WAIT_SECONDS
         if self._interactive is False and not self._renews_quietly():
             return 0.0  # what another one's login brings is not waited for: that may take a person's time
-        # A person may be given for ever; locks count no further than this.
-        return _RENEWAL_WAIT_SECONDS + min(self._timeout, 7 * 86_400.0)
+        return _RENEWAL_WAIT_SECONDS + min(self._timeout, LONGEST_WAIT_SECONDS)
 
     @contextmanager
     def _alone_here(self, wait: bool) -> Iterator[bool]:
@@ -949,13 +950,8 @@ def _time_argument(expiration: Any) -> Any:
     """
     if expiration is None or type(expiration) is int:
         return expiration
-    import math  # not at the top: a start with a good token has no use for it
-
-    try:
-        number = math.nan if isinstance(expiration, (str, bytes)) else float(expiration)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if math.isnan(number):
+    number = as_number(expiration)
+    if number is None:
         raise TypeError(f"expiration must be POSIX seconds, a number, not {type(expiration).__name__}")
     return min(number, LATEST_TIME)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from carto_auth import _surroundings
 from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI, Services, require_secure
-from carto_auth._token import parse_token_answer
+from carto_auth._token import as_number, parse_token_answer
 from carto_auth._typing import TYPE_CHECKING, Any, Generic, TypeVar
 from carto_auth.errors import (
     LoginDenied,
@@ -42,8 +42,8 @@ REDIRECT_URI_CLI = Services().code_page_url
 #: Seconds that a person has for a login: long enough for a password manager and a second factor.
 LOGIN_SECONDS = 300.0
 
-#: Seconds; locks and sockets count no further than this.
-_LONGEST_WAIT = 7 * 86_400.0
+#: A person may be given for ever; locks and sockets count no further than this.
+LONGEST_WAIT_SECONDS = 7 * 86_400.0
 
 #: How often a person is asked for a code that works.
 _TRIES = 3
@@ -271,7 +271,7 @@ class CartoPKCE:
         return response
 
     def _seconds_left(self) -> float:
-        return min(max(0.0, self._deadline - time.monotonic()), _LONGEST_WAIT)
+        return min(max(0.0, self._deadline - time.monotonic()), LONGEST_WAIT_SECONDS)
 
     def _judge(self, query: str) -> tuple[AuthorizationResponse | None, Any]:
         """What to make of a request to the callback, and the page to show for it."""
@@ -331,7 +331,10 @@ class CartoPKCE:
             try:
                 return _surroundings.ask(prompt, self._seconds_left())
             except TimeoutError:
-                raise LoginTimedOut(f"No code was entered within {self._timeout:g} s.") from None
+                raise LoginTimedOut(
+                    f"No code was entered within {self._timeout:g} s.",
+                    remedy="Try again, with a longer timeout= if you need more time.",
+                ) from None
             except (EOFError, OSError, RuntimeError, ValueError):
                 pass  # a standard input at its end, broken, or none; a notebook whose front end takes no input
         raise login_required()
@@ -544,13 +547,8 @@ def login_seconds(timeout: Any) -> float:
         TypeError: ``timeout`` is no number.
         ValueError: it is negative.
     """
-    import math
-
-    try:
-        seconds = math.nan if isinstance(timeout, (bool, str, bytes)) else float(timeout)
-    except (TypeError, ValueError, OverflowError):
-        seconds = math.nan
-    if math.isnan(seconds):
+    seconds = as_number(timeout)
+    if seconds is None:
         raise TypeError(f"timeout must be seconds, a number, not {timeout!r}")
     if seconds < 0:
         raise ValueError(f"timeout must be seconds from 0 on, not {timeout}")

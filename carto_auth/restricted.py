@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +19,7 @@ from carto_auth._services import normalized_base_url
 from carto_auth._token import (
     ACCOUNT_CLAIM,
     LATEST_TIME,
+    as_number,
     is_time,
     is_token_expired,
     is_usable_token,
@@ -395,9 +395,7 @@ def _text(value: Any, name: str) -> str:
 def _time(expiration: Any) -> int:
     if isinstance(expiration, datetime):
         raise TypeError("expiration must be POSIX seconds, not a datetime: pass its .timestamp()")
-    with suppress(TypeError, ValueError, OverflowError):  # numbers of any library will do
-        if not isinstance(expiration, (str, bytes, bool)):
-            expiration = float(expiration)
-    if not is_time(expiration) or is_token_expired(expiration):
+    seconds = as_number(expiration)
+    if not is_time(seconds) or is_token_expired(seconds):
         raise ValueError("expiration must be POSIX seconds, in the future and before the year 10000")
-    return int(expiration)
+    return int(seconds)

@@ -117,9 +117,9 @@ def require_bigquery() -> None:
     try:
         # What is needed of it, and not only the packages: of one that is half removed a folder stays.
         from google.auth.credentials import CredentialsWithQuotaProject  # noqa: F401 - can it be imported?
-        from google.cloud.bigquery import Client  # noqa: F401
+        from google.cloud.bigquery import Client  # noqa: F401 - and this?
 
-        import carto_auth._bigquery  # noqa: F401
+        import carto_auth._bigquery  # noqa: F401 - and what we make of them?
     except Warning:
         raise  # somebody made errors of warnings, and Google's packages have some
     except Exception as error:  # a broken one raises whatever it stumbles over, such as protobuf's TypeError

@@ -189,4 +189,4 @@ def wait_for(condition, seconds=20):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"{condition} did not come about"
-        time.sleep(0.01)
+        time.sleep(0.01)  # between two looks

@@ -148,7 +148,7 @@ def test_an_address_that_is_none(carto_sandbox, monkeypatch):
 @pytest.mark.parametrize("content", ["", "no json", "[]", '{"access_token": 5}', "[" * 100_000])
 def test_damage_is_a_miss_and_heals(carto_sandbox, url, empty, content):
     CartoAuth.from_m2m(cache_filepath=url)
-    [key] = [key for key in empty.keys() if b"lock" not in key]  # noqa: SIM118
+    [key] = [key for key in empty.keys() if b"lock" not in key]  # noqa: SIM118 - as above
     empty.set(key, content)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -23,7 +23,7 @@ from carto_auth._token import (
     true_expiration,
 )
 from carto_auth._typing import TYPE_CHECKING, Any, TypeVar
-from carto_auth._whole_imports import import_whole
+from carto_auth._fork import import_whole
 from carto_auth.cache import AccountFile, Identity, default_cache_filepath, load_cache_file, save_cache_file
 from carto_auth.discovery import first_visit, get_api_base_url
 from carto_auth.errors import (

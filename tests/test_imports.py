@@ -15,7 +15,7 @@ PACKAGE = Path(carto_auth.__file__).parent
 
 #: From the bottom to the top. A module may import from lower floors, and from its own unless it says otherwise.
 FLOORS = [
-    {"errors", "_log", "_typing", "_whole_imports", "_redirect"},
+    {"errors", "_log", "_typing", "_value", "_fork", "_redirect"},
     {"_token"},
     {"_services", "_surroundings", "_loopback"},
     {"_answers"},

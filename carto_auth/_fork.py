@@ -1,4 +1,4 @@
-"""Imports that no fork tears apart.
+"""Imports that no fork can cut in two.
 
 What a renewal needs is imported when it is needed, by whichever thread comes first. A process that another
 thread forks meanwhile would find that import begun and nobody there to end it, and would wait for ever.

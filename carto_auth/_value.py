@@ -1,0 +1,39 @@
+"""Value: what the small objects that never change have in common."""
+
+from __future__ import annotations
+
+# Type checkers take this name for true; typing would cost a start more than all of this package does.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from typing_extensions import Self
+
+
+class Value:
+    """Compared by its fields, and replaced instead of changed.
+
+    A subclass sets its fields in ``__init__``, whose parameters have their names. It is no dataclass, because
+    importing ``dataclasses`` takes longer than a start with a good token may take.
+    """
+
+    #: The fields that ``repr`` does not show.
+    secret_fields: tuple[str, ...] = ()
+
+    def replaced(self, **changes: Any) -> Self:
+        """The same value with other fields."""
+        return type(self)(**{**vars(self), **changes})
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{name}={'***' if name in self.secret_fields and value else repr(value)}"
+            for name, value in vars(self).items()
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"

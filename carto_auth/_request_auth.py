@@ -1,4 +1,6 @@
-"""A ``CartoAuth`` as the ``auth=`` of ``requests`` and of ``httpx``; neither is imported here.
+"""A ``CartoAuth`` as the ``auth=`` of ``requests`` and of ``httpx``, and what a 401 does, also for our own requests.
+
+Neither library is imported here.
 
 ``requests`` calls the object with each request, and a hook then sees the answer. ``httpx`` takes a callable
 too, but would never show it a 401; it does that for its own ``httpx.Auth``, asked with ``isinstance``. To be
@@ -8,16 +10,22 @@ one without importing ``httpx``, :class:`RequestAuth` names a class that is both
 from __future__ import annotations
 
 import sys
+import time
 
 from carto_auth._services import require_secure
-from carto_auth._typing import TYPE_CHECKING, Any, TypeVar
-from carto_auth.errors import CredentialsError
+from carto_auth.errors import CredentialsError, Unauthorized
+
+# Type checkers take this name for true; typing would cost a start more than all of this package does.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
+    from typing import Any, TypeVar
 
-_Request = TypeVar("_Request")
-_Answer = TypeVar("_Answer")
+    from carto_auth._account import Account
+
+    _Request = TypeVar("_Request")
+    _Answer = TypeVar("_Answer")
 
 _PORTS = {"https": 443, "http": 80}
 
@@ -30,12 +38,12 @@ class RequestAuth:
     request is repeated once. A body that can be read only once is not repeated: its 401 is the answer.
     """
 
+    _account: Account
+
     if TYPE_CHECKING:
 
         def get_api_base_url(self) -> str: ...
         def get_access_token(self) -> str: ...
-        def _is_fresh(self) -> bool: ...
-        def _token_instead_of(self, refused: str) -> str | None: ...
         def __getstate__(self) -> dict[str, Any]: ...
 
     # ---- requests ------------------------------------------------------------------------------
@@ -87,7 +95,50 @@ class RequestAuth:
         # pickle's own way compares __class__ with the type.
         return _blank, (type(self),), self.__getstate__()
 
-    # ---- both ----------------------------------------------------------------------------------
+    # ---- all of them ---------------------------------------------------------------------------
+
+    def _with_renewal(self, ask: Callable[[str], _Answer]) -> _Answer:
+        """The answer to the access token; a 401 renews the token once and asks once more."""
+        token = self.get_access_token()
+        try:
+            return ask(token)
+        except Unauthorized as error:
+            another = self._token_instead_of(token) if error.status == 401 else None
+            if another is None:
+                raise self._advised(error) from None
+        try:
+            return ask(another)
+        except Unauthorized as error:
+            raise self._advised(error) from None
+
+    def _advised(self, error: Unauthorized) -> Unauthorized:
+        """The error, with what to do about a token that was refused, unless it says that already."""
+        if error.status == 401 and error.remedy is None:
+            error.remedy = self._account.source.advice
+        return error
+
+    def _token_instead_of(self, refused: str) -> str | None:
+        """The token to use where ``refused`` was refused; ``None`` if no better one can be had.
+
+        However many threads it was refused to, one of them renews it. A token that replaced a refused one a moment ago
+        is not replaced again: whatever refuses it would refuse the next one too, and each counts towards a quota.
+
+        Raises:
+            CredentialsError: it could not be renewed.
+        """
+        account = self._account
+        token = account.token
+        if token is not None and token.text == refused:
+            if account.has_just_replaced_a_refused_token() or not account.source.renews_quietly(token):
+                return None
+            account.renew(token, refused=True)
+        another = self.get_access_token()
+        return another if another != refused else None
+
+    def _is_fresh(self) -> bool:
+        """Whether :meth:`get_access_token` has an answer without asking anybody."""
+        token = self._account.token
+        return token is not None and time.time() < token.due
 
     def _authorize(self, request: Any) -> str | None:
         """Give ``request`` the bearer header if it is for the API: the token that it has now."""

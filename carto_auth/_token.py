@@ -1,7 +1,7 @@
-"""Pure functions on tokens: parse a token answer, read a JWT's hints, expired?, due for renewal?
+"""Token: an access token and how long it is good; what its JWT hints at, and reading a token answer.
 
-A *token info* is a dict with ``access_token`` (str) and ``expiration`` (POSIX seconds); it may also have
-``issued_at`` (POSIX seconds), from which the token's lifetime is known, and ``refresh_token``.
+Everything here is pure. A *token info* is a dict with ``access_token`` (str) and ``expiration`` (POSIX seconds); it may
+also have ``issued_at`` (POSIX seconds), from which the lifetime is known, and ``refresh_token``.
 """
 
 from __future__ import annotations
@@ -9,13 +9,18 @@ from __future__ import annotations
 import binascii
 import json
 import time
-from collections.abc import Iterable, Mapping
 
-from carto_auth._typing import TYPE_CHECKING, Any
+from carto_auth._value import Value
 from carto_auth.errors import InvalidAnswer
 
+# Type checkers take this name for true; typing would cost a start more than all of this package does.
+TYPE_CHECKING = False
+
 if TYPE_CHECKING:
-    from typing import TypeGuard
+    from collections.abc import Mapping
+    from typing import Any, TypeGuard
+
+    from typing_extensions import Self
 
 #: The end of the year 9999 in POSIX seconds. A later time is no time but damage.
 LATEST_TIME = 253_402_300_799
@@ -30,6 +35,88 @@ RENEWAL_LEEWAY_SHARE = 0.1
 
 #: Bytes of a token beyond which it is no token; servers refuse headers long before.
 LONGEST_TOKEN = 65_536
+
+
+class Token(Value):
+    """An access token. It is never changed, only replaced, so that one assignment publishes all of it.
+
+    Attributes:
+        text: the token itself.
+        end: until when it is good, POSIX seconds; ``None`` or ``0`` when that is not known.
+        due: from when on it is renewed ahead of its end, POSIX seconds.
+        issued_at: when it was received, POSIX seconds by this computer's clock; ``None`` when that is not known.
+        refresh_token: what renews it without a person, or ``None``.
+    """
+
+    secret_fields = ("text", "refresh_token")
+
+    def __init__(
+        self,
+        text: str,
+        end: float | None,
+        due: float,
+        issued_at: float | None = None,
+        refresh_token: str | None = None,
+    ) -> None:
+        self.text = text
+        self.end = end
+        self.due = due
+        self.issued_at = issued_at
+        self.refresh_token = refresh_token
+
+    @classmethod
+    def of(
+        cls, text: str, expiration: float | None, issued_at: object = None, refresh_token: str | None = None
+    ) -> Self:
+        """A token that is said to be good until ``expiration`` (POSIX seconds); its JWT is believed over that."""
+        claims = jwt_claims(text)
+        received = issued_at if is_time(issued_at) else None
+        end = _end(claims, expiration, received)
+        lifetime = _lifetime(claims) or (end - received if end and received else None)
+        return cls(text, end, end - _leeway(lifetime) if end else 0.0, received, refresh_token)
+
+    def is_over(self) -> bool:
+        """Whether it must not be used any more."""
+        return is_token_expired(self.end)
+
+
+def _end(claims: Mapping[str, Any], expiration: float | None, issued_at: float | None) -> float | None:
+    """Until when a token is good: by its own ``exp`` (RFC 7519 section 4.1.4), else as it is said beside it.
+
+    A JWT that was over when it was received shows that this computer's clock is ahead. Then what was counted from
+    the answer still works, until the clock is put right. A clock that is behind shows in an ``exp`` that is later than
+    what was counted from the answer: the earlier of the two is right.
+    """
+    own = claims.get("exp")
+    if not is_time(own):
+        return expiration
+    own = int(own)
+    if issued_at is None or not expiration:
+        return own
+    if own <= issued_at <= time.time():
+        return expiration
+    return min(own, expiration)
+
+
+def _lifetime(claims: Mapping[str, Any]) -> float | None:
+    """Seconds from a JWT's ``iat`` to its ``exp``; ``None`` when it does not say."""
+    issued_at, expiration = claims.get("iat"), claims.get("exp")
+    if not is_time(issued_at) or not is_time(expiration) or expiration <= issued_at:
+        return None
+    return expiration - issued_at
+
+
+def _leeway(lifetime: float | None) -> float:
+    """Seconds before its end at which a token of ``lifetime`` seconds is due for renewal.
+
+    A lifetime that is not known gives no leeway: with 10 s left the token may be in the prime of its life.
+    """
+    if lifetime is None or lifetime <= 0:
+        return 0.0
+    return min(RENEWAL_LEEWAY_SECONDS, RENEWAL_LEEWAY_SHARE * lifetime)
+
+
+# ---- what a token and a time are -----------------------------------------------------------------
 
 
 def is_token_expired(expiration: float | None) -> bool:
@@ -51,30 +138,12 @@ def is_usable_token(token: object) -> TypeGuard[str]:
     )
 
 
-def as_number(value: object) -> float | None:
-    """``value`` as a number, of whatever library it is; ``None`` for what is no number, such as text and NaN."""
-    if isinstance(value, (bool, str, bytes)):
-        return None
-    try:
-        number = float(value)  # type: ignore[arg-type]  # whether it takes this one is the question
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return None if number != number else number  # NaN is not itself
-
-
 def is_time(value: object) -> TypeGuard[float]:
     """Whether ``value`` is a POSIX time in seconds, and not damage: a bool, a NaN, before 1970, after 9999."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= LATEST_TIME
 
 
-def renewal_leeway(lifetime: float | None) -> float:
-    """Seconds before its end at which a token of ``lifetime`` seconds is due for renewal.
-
-    A lifetime that is not known gives no leeway: with 10 s left the token may be in the prime of its life.
-    """
-    if lifetime is None or lifetime <= 0:
-        return 0.0
-    return min(RENEWAL_LEEWAY_SECONDS, RENEWAL_LEEWAY_SHARE * lifetime)
+# ---- JWT hints -----------------------------------------------------------------------------------
 
 
 def jwt_claims(token: str) -> dict[str, Any]:
@@ -96,44 +165,23 @@ def jwt_expiration(token: str) -> int | None:
     return int(expiration) if is_time(expiration) else None
 
 
-def true_expiration(token: str, expiration: float | None, issued_at: object) -> float | None:
-    """Until when a token is good, POSIX seconds: its JWT's own ``exp``, else the ``expiration`` kept beside it.
-
-    A JWT that had ended when it was handed out (at ``issued_at``, by this computer's clock) shows that the clock is
-    ahead. Then what was counted from the answer is what still works, until the clock is put right.
-    """
-    own = jwt_expiration(token)
-    if own is None or (is_time(issued_at) and own <= issued_at <= time.time()):
-        return expiration
-    return own
-
-
-def jwt_lifetime(token: str) -> float | None:
-    """Seconds from a JWT's ``iat`` to its ``exp``; ``None`` when it does not say."""
-    claims = jwt_claims(token)
-    issued_at, expiration = claims.get("iat"), claims.get("exp")
-    if not is_time(issued_at) or not is_time(expiration) or expiration <= issued_at:
-        return None
-    return float(expiration - issued_at)
+# ---- a token endpoint's answer -------------------------------------------------------------------
 
 
 def parse_token_answer(answer: Mapping[str, Any], now: float) -> dict[str, Any]:
     """The token info in a successful answer of a token endpoint (RFC 6749 section 5.1).
 
-    A JWT's own ``exp`` is believed over ``expires_in``, which counts from when the answer was written.
-    ``now`` is POSIX seconds.
+    The expiration is the earlier of the JWT's own ``exp`` and ``now`` (POSIX seconds) plus ``expires_in``.
 
     Raises:
-        InvalidAnswer: the answer holds no token, no bearer token, or does not say until when it is good.
+        InvalidAnswer: the answer holds no token or no bearer token, or does not say until when it is good.
     """
     token = answer.get("access_token")
     if not is_usable_token(token):
-        raise InvalidAnswer(
-            "CARTO's answer to the token request holds no usable access token.", remedy=_RETRY, status=200
-        )
+        raise _unusable("CARTO's answer to the token request holds no usable access token.")
     token_type = answer.get("token_type", "Bearer")
     if not isinstance(token_type, str) or token_type.lower() != "bearer":
-        raise InvalidAnswer("CARTO's answer holds a token of another type than Bearer.", remedy=_RETRY, status=200)
+        raise _unusable("CARTO's answer holds a token of another type than Bearer.")
     info: dict[str, Any] = {
         "access_token": token,
         "expiration": _expiration(token, answer.get("expires_in"), now),
@@ -144,22 +192,18 @@ def parse_token_answer(answer: Mapping[str, Any], now: float) -> dict[str, Any]:
     return info
 
 
-_RETRY = "Try again; if it stays so, ask who runs your CARTO installation."
-
-
 def _expiration(token: str, expires_in: object, now: float) -> int:
-    own = jwt_expiration(token)
-    if own is not None and own > now:
-        return own
-    if is_time(expires_in) and is_time(now + float(expires_in)):
-        # Also where a JWT seems to have ended before it was handed out: then this computer's clock is
-        # ahead, and counting from the answer is what still works.
-        return int(now + float(expires_in))
-    raise InvalidAnswer(
-        f"CARTO's answer does not say for how long the token is good (expires_in is {_described(expires_in)}).",
-        remedy=_RETRY,
-        status=200,
-    )
+    counted = now + float(expires_in) if is_time(expires_in) else None
+    end = _end(jwt_claims(token), counted if is_time(counted) else None, int(now))
+    if end is None or end <= now:
+        raise _unusable(
+            f"CARTO's answer does not say for how long the token is good (expires_in is {_described(expires_in)})."
+        )
+    return int(end)
+
+
+def _unusable(message: str) -> InvalidAnswer:
+    return InvalidAnswer(message, remedy="Try again. If it happens again, ask who runs your CARTO.", status=200)
 
 
 def _described(value: object) -> str:
@@ -169,6 +213,17 @@ def _described(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return f"a {type(value).__name__}, not a number"
     return str(value) if abs(value) < LATEST_TIME else "no possible number of seconds"
+
+
+def as_number(value: object) -> float | None:
+    """``value`` as a number, of whatever library it is; ``None`` for what is no number, such as text and NaN."""
+    if isinstance(value, (bool, str, bytes)):
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]  # whether it takes this one is the question
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return None if number != number else number  # NaN is not itself
 
 
 #: Characters of a secret that give nothing away, but that no word is expected to share with it.
@@ -185,7 +240,7 @@ _MOST_LATELY = 64
 _SHORTEST_LATELY = 12
 
 
-def remember_secrets(secrets: Iterable[object]) -> None:
+def remember_secrets(secrets: Any) -> None:
     """Keep these out of messages to come."""
     for secret in secrets:
         if isinstance(secret, str) and _SHORTEST_LATELY <= len(secret) <= LONGEST_TOKEN and secret not in _lately:
@@ -193,7 +248,7 @@ def remember_secrets(secrets: Iterable[object]) -> None:
             del _lately[:-_MOST_LATELY]
 
 
-def without_secrets(words: str, secrets: Iterable[str]) -> str:
+def without_secrets(words: str, secrets: Any) -> str:
     """``words`` with ``***`` in the place of each of ``secrets``, and of any larger piece of one.
 
     A server may cut what it quotes, and percent-encode it. Secrets that came and went lately are hidden as well: a

@@ -1,4 +1,4 @@
-"""Credentials for Google's clients that fetch a new warehouse token by themselves.
+"""Google credentials that fetch a new warehouse token by themselves.
 
 A module of its own, because the class can only be defined where ``google-auth`` is installed, and must stand
 at the top of a module to be pickled.
@@ -19,7 +19,14 @@ from carto_auth import _log
 from carto_auth.errors import CredentialsError
 
 if TYPE_CHECKING:
-    from carto_auth.auth import CartoAuth
+    from typing import Protocol
+
+    from carto_auth._warehouse.token import Warehouse
+
+    class Account(Protocol):
+        """What is needed of a CartoAuth: a warehouse token, by the public method that a program may have replaced."""
+
+        def get_carto_dw_credentials(self) -> tuple[str, str]: ...
 
 
 class WarehouseRefreshError(google.auth.exceptions.RefreshError, CredentialsError):
@@ -34,19 +41,20 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
     """Google credentials whose tokens come from CARTO.
 
     ``google-auth`` calls :meth:`refresh` ahead of the expiry and when BigQuery answers 401. They can be
-    pickled, and renew themselves wherever their :class:`CartoAuth` can. (A ``bigquery.Client`` cannot be
+    pickled, and renew themselves wherever their account can. (A ``bigquery.Client`` cannot be
     pickled; Google's client says so itself.)
     """
 
-    def __init__(self, carto_auth: CartoAuth, token: str) -> None:
+    def __init__(self, account: Account, warehouse: Warehouse, token: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._carto_auth = carto_auth
+        self._account = account
+        self._warehouse = warehouse
         self._here: dict[int, _Process] = {}
         self._use(token)
 
     def with_quota_project(self, quota_project_id: str) -> WarehouseCredentials:
         """The same credentials, whose use counts towards another project's quota."""
-        other = WarehouseCredentials(self._carto_auth, self.token or "")
+        other = WarehouseCredentials(self._account, self._warehouse, self.token or "")
         other._quota_project_id = quota_project_id
         return other
 
@@ -73,8 +81,8 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
                 own.applied.token = self.token
                 return
             try:
-                self._carto_auth._drop_warehouse_token(self.token)
-                self._use(self._carto_auth.get_carto_dw_credentials()[1])
+                self._warehouse.drop(self.token)
+                self._use(self._account.get_carto_dw_credentials()[1])
                 own.applied.token = self.token
             except CredentialsError as error:
                 if self.expired:
@@ -88,7 +96,7 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
 
     def _use(self, token: str) -> None:
         self.token = token
-        self.expiry = _naive_utc(self._carto_auth._warehouse_expiration(token))
+        self.expiry = _naive_utc(self._warehouse.expiration_of(token))
 
     def _own(self) -> _Process:
         # setdefault, because threads that come here at the same time must get the same. A lock that was held

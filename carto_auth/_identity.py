@@ -1,0 +1,88 @@
+"""Identity: whose a token is."""
+
+from __future__ import annotations
+
+from carto_auth._services import AUDIENCE, normalized_base_url
+from carto_auth._token import jwt_claims
+from carto_auth._value import Value
+
+# Type checkers take this name for true; typing would cost a start more than all of this package does.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from carto_auth._services import Services
+
+
+class Identity(Value):
+    """Whose a token is: two logins may share a token only if all of this is the same. No secret is in it.
+
+    Attributes:
+        mode: ``"oauth"`` for a person's login, ``"m2m"`` for an application's, ``"restricted"`` for a map's token.
+        token_endpoint: the address that hands out the token.
+        audience: the API that the token is for.
+        client_id: the OAuth client, or the application.
+        organization: of a person's login, as it was asked for; ``""`` for none.
+        api_base_url: of an application and of a restricted token; ``""`` for a person, who may belong anywhere.
+        account: of a restricted token, who made it.
+        restriction: of a restricted token, a digest of what it may do.
+    """
+
+    def __init__(
+        self,
+        mode: str,
+        token_endpoint: str,
+        audience: str,
+        client_id: str,
+        organization: str = "",
+        api_base_url: str = "",
+        account: str = "",
+        restriction: str = "",
+    ) -> None:
+        self.mode = mode
+        self.token_endpoint = token_endpoint
+        self.audience = audience
+        self.client_id = client_id
+        self.organization = organization
+        self.api_base_url = api_base_url
+        self.account = account
+        self.restriction = restriction
+
+    @classmethod
+    def of_person(cls, services: Services, organization: str | None) -> Identity:
+        """The identity of a person's login."""
+        return cls("oauth", services.token_url, AUDIENCE, services.client_id, organization or "")
+
+    @classmethod
+    def of_application(cls, services: Services, client_id: str | None, api_base_url: str | None) -> Identity:
+        """The identity of an M2M application."""
+        return cls(
+            "m2m", services.token_url, AUDIENCE, client_id or "", "", normalized_base_url(api_base_url or "")
+        )
+
+    def __str__(self) -> str:
+        """One readable string, never the same for two identities: ``&`` and ``%`` are escaped in the values."""
+        fields = vars(self).items()
+        return "&".join(
+            f"{name}={value.replace('%', '%25').replace('&', '%26')}"
+            for name, value in fields
+            if value or name not in ("account", "restriction")
+        )
+
+    def is_contradicted_by(self, token: str, api_base_url: object) -> bool:
+        """Whether a token that somebody kept beside ``api_base_url`` without saying whose it is, is another account's.
+
+        A JWT contradicts by its issuer (``iss``), its client (``azp``) or its organization (``org_id``). A token that
+        is no JWT says nothing, and contradicts nothing. An application's token must be for the same API base URL.
+        """
+        if self.mode == "m2m":
+            if not isinstance(api_base_url, str) or normalized_base_url(api_base_url) != self.api_base_url:
+                return True
+        claims = jwt_claims(token)
+        if not claims:
+            return False
+        issuer = claims.get("iss")
+        if isinstance(issuer, str) and f"{issuer.rstrip('/')}/oauth/token" != self.token_endpoint:
+            return True
+        if claims.get("azp", self.client_id) != self.client_id:
+            return True
+        return self.mode == "oauth" and (claims.get("org_id") or "") != self.organization

@@ -1,0 +1,36 @@
+"""Where tokens are kept: which store an account uses."""
+
+from __future__ import annotations
+
+from carto_auth._stores.base import Entry, Lock, Store, looks
+from carto_auth._stores.file_store import DefaultFileStore, FileStore
+from carto_auth._stores.places import in_redis, named_by_environment
+
+# Type checkers take this name for true; typing would cost a start more than all of this package does.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from carto_auth._identity import Identity
+
+__all__ = ["DefaultFileStore", "Entry", "FileStore", "Lock", "Store", "default_store", "looks", "store_at"]
+
+
+def store_at(place: str | PathLike[str], identity: Identity) -> Store:
+    """The store of an account at a named place: a path, or the address of a Redis.
+
+    Raises:
+        MissingDependency: it is in Redis, and the extra ``redis`` is not installed.
+    """
+    if not in_redis(place):
+        return FileStore(identity, place)
+    from carto_auth._stores.redis_store import RedisStore
+
+    return RedisStore(identity, str(place))
+
+
+def default_store(identity: Identity) -> Store:
+    """The store of an account for which no place was named: that of ``CARTO_AUTH_CACHE``, else the default file."""
+    named = named_by_environment()
+    return store_at(named, identity) if named else DefaultFileStore(identity)

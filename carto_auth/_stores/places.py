@@ -1,0 +1,136 @@
+"""Where the cache is: the folders of the default files, and what the environment names."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from contextlib import suppress
+
+# Type checkers take this name for true; typing would cost a start more than all of this package does.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: A folder that is not there, for a user who has none.
+NOWHERE = os.path.join(os.sep, "nonexistent", ".carto-auth")
+
+_REDIS_SCHEMES = ("redis://", "rediss://")
+
+
+def in_redis(place: str | os.PathLike[str]) -> bool:
+    """Whether a cache is not a file but in Redis."""
+    return os.fsdecode(place)[:9].lower().startswith(_REDIS_SCHEMES)
+
+
+def shown(place: str | os.PathLike[str]) -> str:
+    """A cache's place for a message, without the password that an address may hold."""
+    text = os.fsdecode(place)
+    if not in_redis(text):
+        return text
+    scheme, _, rest = text.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}".partition("?")[0]
+
+
+def as_path(place: str | os.PathLike[str]) -> str:
+    """A path as text, as ``Path`` has it, without slashes at its end; ``~`` is the home folder."""
+    path = os.path.expanduser(os.fsdecode(place))
+    return path.rstrip("/") or path
+
+
+def named_by_environment() -> str:
+    """What ``CARTO_AUTH_CACHE`` names, or ``""``."""
+    return os.environ.get("CARTO_AUTH_CACHE", "").strip()
+
+
+def default_filepath(mode: str) -> str:
+    """The default cache file for ``mode``. Nothing is made, and ``pathlib`` is not imported."""
+    return os.path.join(home_dir(), f"token_{mode}.json")
+
+
+def unwritable_filepath(mode: str) -> str | None:
+    """The file in ``~/.carto-auth`` where that is not the default because nothing can be written there.
+
+    What it has can be read all the same: such a folder may be lent to a container.
+    """
+    own = os.path.join(_user_home(), ".carto-auth")
+    if home_dir() == own or _named_home():
+        return None
+    return os.path.join(own, f"token_{mode}.json")
+
+
+def home_dir() -> str:
+    """The folder of the default files: ``CARTO_AUTH_HOME``, else ``~/.carto-auth``, else the system's for caches."""
+    named = _named_home()
+    if named:
+        return os.path.expanduser(named)
+    home = _user_home()
+    own = os.path.join(home, ".carto-auth")
+    has_home = home != "~"
+    if has_home and _is_usable(own, making=1):
+        return own
+    import platformdirs
+
+    try:
+        fallback = platformdirs.user_cache_dir("carto-auth")
+    except RuntimeError:
+        fallback = ""
+    if not os.path.isabs(fallback):  # there is no home to look for it in
+        return own if has_home else NOWHERE
+    return fallback if not has_home or _is_usable(fallback, making=3) else own
+
+
+def _named_home() -> str:
+    return os.environ.get("CARTO_AUTH_HOME", "").strip()
+
+
+def _user_home() -> str:
+    """The home folder; ``"~"`` when there is none."""
+    pathlib = sys.modules.get("pathlib")
+    if pathlib is None:
+        return os.path.expanduser("~")
+    try:
+        return str(pathlib.Path.home())  # which a program may have replaced
+    except RuntimeError:
+        return "~"
+
+
+def _is_usable(folder: str, *, making: int) -> bool:
+    """Whether files can be kept in ``folder``, where at most so many folders at its end may have to be made."""
+    for _ in range(making):
+        if os.path.exists(folder):
+            break
+        folder = os.path.dirname(folder)
+    return os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+
+
+# ---- folders -------------------------------------------------------------------------------------
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that only its user can enter. A missing home is never made.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if folder.is_dir():
+        make_private(str(folder))
+        return
+    with suppress(FileExistsError):  # another process may be quicker
+        folder.mkdir(mode=0o700, parents=str(folder) != os.path.join(_user_home(), ".carto-auth"))
+        folder.chmod(0o700)  # a strict umask takes even the owner's rights
+
+
+def make_private(folder: str) -> None:
+    """Close the default folder to others. A folder that the user chose is left as it is: it is not ours."""
+    if os.path.basename(folder) == ".carto-auth":
+        with suppress(OSError):
+            status = os.lstat(folder)
+            if stat.S_ISDIR(status.st_mode) and is_ours(status) and status.st_mode & 0o077:
+                os.chmod(folder, 0o700)
+
+
+def is_ours(status: os.stat_result) -> bool:
+    """Whether a file belongs to the user of this process."""
+    return sys.platform == "win32" or status.st_uid == os.geteuid()

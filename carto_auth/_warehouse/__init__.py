@@ -1,0 +1,1 @@
+"""The CARTO Data Warehouse: its token, a BigQuery client, and Google credentials that renew themselves."""

@@ -1,0 +1,90 @@
+"""A BigQuery client on the account's warehouse, which renews its token by itself."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import TYPE_CHECKING, Any
+
+from carto_auth.errors import MissingDependency
+
+if TYPE_CHECKING:
+    from google.cloud import bigquery
+
+    from carto_auth._warehouse.google_credentials import Account
+    from carto_auth._warehouse.token import Warehouse
+
+
+def require_bigquery() -> None:
+    """Fail before any request when the extra is missing or broken.
+
+    Raises:
+        MissingDependency: an :class:`ImportError` with the line to run.
+    """
+    try:
+        # What is needed of it, and not only the packages: of one that is half removed a folder stays.
+        from google.auth.credentials import CredentialsWithQuotaProject  # noqa: F401 - can it be imported?
+        from google.cloud.bigquery import Client  # noqa: F401 - and this?
+
+        import carto_auth._warehouse.google_credentials  # noqa: F401 - and what we make of them?
+    except Warning:
+        raise  # somebody made errors of warnings, and Google's packages have some
+    except Exception as error:  # a broken one raises whatever it stumbles over, such as protobuf's TypeError
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    else:
+        return
+    raise MissingDependency(
+        f"The BigQuery client cannot be imported ({reason}).",
+        remedy="Run: pip install 'carto-auth[carto-dw]'",
+    )
+
+
+def bigquery_client(
+    account: Account, warehouse: Warehouse, bigquery_url: str | None, client_options: dict[str, Any]
+) -> bigquery.Client:
+    """A BigQuery client on the account's warehouse; ``client_options`` go to its constructor.
+
+    Args:
+        account: asked for the project and for each token, by its public method, which a program may have replaced.
+        warehouse: the account's warehouse token.
+        bigquery_url: where BigQuery is; ``None`` for Google's own.
+        client_options: passed on to the client.
+
+    Raises:
+        MissingDependency: the extra ``carto-dw`` is not installed.
+        TypeError: ``project`` or ``credentials`` was given; both come from CARTO.
+        CredentialsError: CARTO gave no warehouse token.
+    """
+    require_bigquery()
+    for name in ("project", "credentials"):
+        if name in client_options:
+            raise TypeError(f"get_carto_dw_client() takes no {name}: it comes from CARTO")
+    from google.cloud import bigquery
+
+    from carto_auth._warehouse.google_credentials import WarehouseCredentials
+
+    if bigquery_url:
+        client_options["client_options"] = _with_endpoint(client_options.get("client_options"), bigquery_url)
+    project_id, token = account.get_carto_dw_credentials()
+    credentials = WarehouseCredentials(account, warehouse, token)
+    client = bigquery.Client(project=project_id, credentials=credentials, **client_options)
+    if "_http" not in client_options and hasattr(client, "_http"):
+        # Else requests looks into ~/.netrc, and sends what it finds there in the place of the token.
+        client._http.auth = _nothing_else
+    return client
+
+
+def _nothing_else(request: Any) -> Any:
+    """For ``requests``: what the request has already is all it needs."""
+    return request
+
+
+def _with_endpoint(options: Any, bigquery_url: str) -> Any:
+    """Client options, a mapping or an object of Google's, that lead to the named BigQuery, unless to another one."""
+    if options is None:
+        return {"api_endpoint": bigquery_url}
+    if isinstance(options, dict):
+        return {"api_endpoint": bigquery_url, **options}
+    if not options.api_endpoint:
+        options = copy(options)
+        options.api_endpoint = bigquery_url
+    return options

@@ -285,7 +285,7 @@ class CartoAuth(RequestAuth):
             found = credentials.given_m2m(*inline, known)
         else:
             found = credentials.find_m2m(known)
-        auth = cls("m2m", use_cache=use_cache, **found._asdict(), **_where_given(services=services))
+        auth = cls("m2m", use_cache=use_cache, **vars(found), **_where_given(services=services))
         auth._keep_in(cache_filepath)
         auth._start()
         return auth

@@ -147,7 +147,7 @@ def _logout(options: argparse.Namespace) -> int:
     source = credentials.source_in_use()
     if source.kind.startswith("m2m"):
         found = credentials.find_m2m(Services.from_environment())
-        forget("M2M token", CartoAuth("m2m", cache_filepath=default_cache_filepath("m2m"), **found._asdict()))
+        forget("M2M token", CartoAuth("m2m", cache_filepath=default_cache_filepath("m2m"), **vars(found)))
     if source.kind != "login":
         _say(f"Programs still find {source.name} ({source.seen}).")
     return 0

@@ -1,7 +1,7 @@
-"""What is said aside: DEBUG lines for those who follow a login, one warning for what a person should mend.
+"""DEBUG lines for those who follow a login, and warnings that are given once.
 
-Nobody can have configured logging who has not imported it, so this module does not import it either: that
-keeps the start with a good cached token fast.
+Who has not imported ``logging`` cannot have configured it, so this module does not import it either: that keeps a
+start with a good cached token fast.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LOGGER = "carto_auth"
-_said: set[str] = set()
+
+#: The warnings that this process was given.
+said: set[str] = set()
 
 
 def debug(message: str, *arguments: object) -> None:
@@ -26,17 +28,17 @@ def debug(message: str, *arguments: object) -> None:
 
 
 def warn_once(message: str) -> None:
-    """Tell the user of something to mend: as a Python warning, and to the log; once per process."""
-    if message in _said:
+    """Tell the user what to fix: as a Python warning and in the log, once in each process. Never pass a secret."""
+    if message in said:
         return
-    _said.add(message)
+    said.add(message)
     logger = _logger()
     if logger is not None:
         logger.warning(message)
     import warnings
     from contextlib import suppress
 
-    with suppress(UserWarning):  # where warnings are errors: what is to be mended stops nobody
+    with suppress(UserWarning):  # a filter may make warnings errors; this one must stop nobody
         warnings.warn(message, UserWarning, stacklevel=3)
 
 

@@ -294,7 +294,7 @@ class CartoAuth(RequestAuth):
                 "Both a credentials file and credentials were passed, and it is not clear which to use.",
                 remedy="Pass one of them.",
             )
-        auth = cls("m2m", use_cache=use_cache, **found._asdict())
+        auth = cls("m2m", use_cache=use_cache, **vars(found))
         auth._set_up(found.api_base_url, services=known)
         auth._start(cache_filepath)
         return auth
@@ -566,8 +566,8 @@ class CartoAuth(RequestAuth):
         if "version" in state:
             vars(self).update({name: value for name, value in state.items() if name != "version"})
             return
-        known = ("mode", "api_base_url", "access_token", "expiration", "client_id", "client_secret")
-        known += ("cache_filepath", "use_cache", "open_browser", "org")
+        # One of carto-auth 0.2.0 has the constructor's arguments, each with an underscore before it.
+        known = CartoAuth.__init__.__code__.co_varnames[1:11]
         CartoAuth.__init__(self, **{name: state[f"_{name}"] for name in known if f"_{name}" in state})
 
     def __repr__(self) -> str:

@@ -1,20 +1,18 @@
-"""The ``carto-auth`` command: log in, use and forget a login; try all of it on a sandbox."""
+"""The ``carto-auth`` command: its arguments, its exit codes, and its errors in one line."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-from collections.abc import Iterator, Sequence
 
-from carto_auth import CartoAuth, CredentialsError, __version__, _surroundings
-from carto_auth._typing import TYPE_CHECKING, TypeVar
+from carto_auth import CredentialsError, __version__
+from carto_auth._command import account, output
+
+# Type checkers take this name for true; typing would slow down every carto-auth token.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable
-
-_Answer = TypeVar("_Answer")
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable, Sequence
 
 _EXAMPLES = """\
 examples:
@@ -25,178 +23,105 @@ examples:
   carto-auth status --json              who you are for CARTO, for a program
   carto-auth demo                       see all of it work on this computer
 
-exit codes: 0 done, 1 could not, 2 wrong usage
+exit codes: 0 done, 1 failed, 2 wrong usage
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 when it did, 1 when it could not, 2 for wrong usage."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    """Run the command with these arguments, or with those of the process.
+
+    Returns:
+        The exit code: 0 when it did what it was asked, 1 when it could not.
+
+    Raises:
+        SystemExit: 2 for wrong usage, 0 after ``--help`` and ``--version``, as ``argparse`` has it.
+    """
     if sys.stdout is None:
-        _say("carto-auth: there is no standard output to write to")
+        output.say("carto-auth: there is no standard output to write to")
         return 1
     try:
-        if arguments == ["token"]:
-            return _print_token(None)  # what scripts call again and again need not wait for argparse
-        try:
-            options = _parser().parse_args(arguments)
-        except SystemExit:  # of --help: it must have been written, too
-            sys.stdout.flush()
-            raise
-        command: Callable[[argparse.Namespace], int] = options.command
-        code = command(options)
-        sys.stdout.flush()  # here, where it can still be told that it cannot be done
-        return code
+        return _run(sys.argv[1:] if arguments is None else list(arguments))
     except CredentialsError as error:
-        _say(f"carto-auth: {error}")
+        output.say(f"carto-auth: {error}")
     except KeyboardInterrupt:
-        _say("carto-auth: interrupted")
+        output.say("carto-auth: interrupted")
     except BrokenPipeError:  # whoever read our output has seen enough
-        _discard_output()
+        output.discard()
     except OSError as error:
-        _say(f"carto-auth: the output could not be written ({error.strerror or error})")
-        _discard_output()
+        output.say(f"carto-auth: the output could not be written ({error.strerror or error})")
+        output.discard()
     return 1
 
 
-def _discard_output() -> None:
-    """Keep the interpreter from trying to write the rest at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _run(arguments: list[str]) -> int:
+    if arguments == ["token"]:  # scripts run this often, and need not wait for argparse
+        account.print_token()
+        code = None
+    else:
+        try:
+            options = _parser().parse_args(arguments)
+        finally:
+            sys.stdout.flush()  # --help ends here, and must have been written
+        code = options.run(options)
+    sys.stdout.flush()  # a failure to write can still be reported here
+    return code or 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    import argparse
+def _parser() -> ArgumentParser:
+    from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="carto-auth",
         description="Log in to CARTO from the command line.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"carto-auth {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def add(name: str, command: Callable[[argparse.Namespace], int], told: str) -> argparse.ArgumentParser:
-        subparser = commands.add_parser(name, help=told, description=f"{told[0].upper()}{told[1:]}.")
-        subparser.set_defaults(command=command)
-        return subparser
+    def add(name: str, run: Callable[[Namespace], int | None], summary: str) -> ArgumentParser:
+        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        command.set_defaults(run=run)
+        return command
 
     login = add("login", _login, "log in, and keep the login for your programs")
     login.add_argument("--no-browser", action="store_true", help="show a link, and ask for the access code")
     token = add("token", _token, "print an access token, and nothing else, to the standard output")
-    status = add("status", _status, "tell who you are for CARTO, where that comes from, and until when")
-    status.add_argument("--json", action="store_true", help="tell it as a JSON object")
+    status = add("status", _status, "show who you are for CARTO, where that comes from, and until when it is good")
+    status.add_argument("--json", action="store_true", help="show it as a JSON object")
     logout = add("logout", _logout, "forget the login and the tokens that are kept")
-    for subparser in (login, token, status, logout):
-        subparser.add_argument("--org", help="the SSO organization of the login, by its name or its id (org_...)")
-    add("demo", _demo, "see the main job on a sandbox on this computer")
+    for command in (login, token, status, logout):
+        command.add_argument("--org", help="the SSO organization of the login, by its name or its id (org_...)")
+    add("demo", _demo, "show the main job on a sandbox on this computer")
     add("sandbox", _sandbox, "run a sandbox until Ctrl-C, and print the lines to export")
     return parser
 
 
-def _login(options: argparse.Namespace) -> int:
-    auth = _with_output_aside(lambda: CartoAuth.from_oauth(open_browser=not options.no_browser, org=options.org))
-    _say(f"Logged in. The API base URL is {auth.get_api_base_url()}")
-    from carto_auth.credentials import source_in_use
-
-    source = source_in_use()
-    if source.kind != "login":
-        _say(f"CartoAuth.default() and carto-auth token use {source.name} before it ({source.seen}).")
-    return 0
+def _login(options: Namespace) -> None:
+    account.log_in(options.org, open_browser=not options.no_browser)
 
 
-def _token(options: argparse.Namespace) -> int:
-    return _print_token(options.org)
+def _token(options: Namespace) -> None:
+    account.print_token(options.org)
 
 
-def _print_token(org: str | None) -> int:
-    """The token of the source in use; with an organization, that of the login with it."""
-
-    def get() -> str:
-        return (CartoAuth.from_oauth(org=org) if org else CartoAuth.default()).get_access_token()
-
-    token = _with_output_aside(get)
-    print(token)
-    sys.stdout.flush()
-    return 0
+def _logout(options: Namespace) -> None:
+    account.log_out(options.org)
 
 
-def _status(options: argparse.Namespace) -> int:
-    import json
+def _status(options: Namespace) -> int:
+    from carto_auth._command import status  # it knows dates and JSON, for which a token need not wait
 
-    from carto_auth import _status as status_of
-
-    status = status_of.get_status(options.org)
-    if options.json:
-        print(json.dumps(status_of.as_json(status), indent=2))
-    else:
-        colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        print(status_of.as_text(status, bold="\033[1m" if colored else "", plain="\033[0m" if colored else ""))
-    return 0 if status.is_usable else 1
+    return status.show(options.org, as_json=options.json)
 
 
-def _logout(options: argparse.Namespace) -> int:
-    from carto_auth import credentials
-    from carto_auth._services import Services
-    from carto_auth.cache import default_cache_filepath
-
-    def forget(name: str, account: CartoAuth) -> None:
-        _say(f"The {name} is forgotten." if account.logout() else f"There was no {name} to forget.")
-
-    forget("login", CartoAuth("oauth", cache_filepath=default_cache_filepath("oauth"), org=options.org))
-    source = credentials.source_in_use()
-    if source.kind.startswith("m2m"):
-        found = credentials.find_m2m(Services.from_environment())
-        forget("M2M token", CartoAuth("m2m", cache_filepath=default_cache_filepath("m2m"), **found._asdict()))
-    if source.kind != "login":
-        _say(f"Programs still find {source.name} ({source.seen}).")
-    return 0
-
-
-def _demo(options: argparse.Namespace) -> int:
-    from carto_auth.sandbox import demo
+def _demo(_: Namespace) -> int:
+    from carto_auth.sandbox import demo  # of an extra
 
     return demo.run()
 
 
-def _sandbox(options: argparse.Namespace) -> int:
-    import shlex
-    import threading
+def _sandbox(_: Namespace) -> None:
+    from carto_auth._command import sandbox  # of an extra
 
-    from carto_auth.sandbox import CartoSandbox
-
-    with CartoSandbox() as sandbox:
-        print("# A CARTO sandbox is running until Ctrl-C. In another terminal:")
-        for name, value in sandbox.environment().items():
-            print(f"export {name}={shlex.quote(value)}")
-        sys.stdout.flush()
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
-    return 0
-
-
-def _with_output_aside(action: Callable[[], _Answer]) -> _Answer:
-    """Do something whose talk to the person must not get into what a script reads."""
-    if _surroundings.is_terminal(sys.stdout) and not _surroundings.is_terminal(sys.stderr):
-        return action()  # no script reads there, and the person does
-    with contextlib.redirect_stdout(sys.stderr), _children_aside():
-        return action()
-
-
-@contextlib.contextmanager
-def _children_aside() -> Iterator[None]:
-    """Have the programs that are started (a browser) write where the standard error goes, too."""
-    kept = None
-    with contextlib.suppress(OSError):  # one of the two is closed
-        kept = os.dup(1)
-        os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        if kept is not None:
-            os.dup2(kept, 1)
-            os.close(kept)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    sandbox.run()

@@ -1,6 +1,6 @@
-"""Credentials from where people keep them: arguments, the environment, a file, the CARTO CLI; which of them wins.
+"""Credentials from where people keep them: arguments, the environment, a file, the CARTO CLI; and which of them wins.
 
-What is wrong with one is told with its place, never with its content.
+An error names the place that is at fault, and never shows what is in it.
 """
 
 from __future__ import annotations
@@ -11,120 +11,119 @@ import os
 import re
 import stat
 import sys
-import time
 
 from carto_auth import _log
 from carto_auth._services import Services, require_credentials_base_url
 from carto_auth._token import is_usable_token
-from carto_auth._typing import TYPE_CHECKING, Any, NamedTuple
-from carto_auth.errors import CredentialsError, CredentialsFileNotFound, InvalidCredential, MissingCredential
+from carto_auth._value import Value
+from carto_auth.errors import CredentialsFileNotFound, InvalidCredential, MissingCredential
 
-# Not imported for a named file, with which most jobs start.
+# Type checkers take this name for true.
+TYPE_CHECKING = False
+
 if TYPE_CHECKING:
-    from pathlib import Path
+    from typing import Any
 
-#: Bytes. Credentials are a few hundred.
+#: Bytes. Credentials take up a few hundred.
 LARGEST_FILE = 1024 * 1024
 
-#: Seconds that are waited for the other end of a pipe.
-PIPE_SECONDS = 10.0
-
-_WHERE_THEY_ARE = "You find all three on the Developers page of your CARTO Workspace, under Machine to Machine."
-
-
-class M2MCredentials(NamedTuple):
-    """What an M2M application logs in with. ``repr`` does not show the secret."""
-
-    api_base_url: str
-    client_id: str
-    client_secret: str
-
-    def __repr__(self) -> str:
-        return f"M2MCredentials({self.api_base_url!r}, {self.client_id!r}, '***')"
+_WHERE_THEY_ARE = "You will find all three on the Developers page of your CARTO Workspace, under Machine to Machine."
+_M2M_REMEDY = 'It must hold {"api_base_url": ..., "client_id": ..., "client_secret": ...}. ' + _WHERE_THEY_ARE
+_CLI_REMEDY = "Run: carto auth login"
 
 
-class AccessToken(NamedTuple):
-    """A CARTO API access token, or the CARTO CLI's. ``repr`` does not show it."""
+class M2MCredentials(Value):
+    """What an M2M application logs in with. All three are text; ``repr`` hides the secret."""
 
-    api_base_url: str
-    access_token: str
+    secret_fields = ("client_secret",)
 
-    def __repr__(self) -> str:
-        return f"AccessToken({self.api_base_url!r}, '***')"
+    def __init__(self, api_base_url: str, client_id: str, client_secret: str) -> None:
+        self.api_base_url = api_base_url
+        self.client_id = client_id
+        self.client_secret = client_secret
 
 
-class Source(NamedTuple):
+class AccessToken(Value):
+    """An access token that was made elsewhere (in the Workspace, by the CARTO CLI), and the API base URL it is for."""
+
+    secret_fields = ("access_token",)
+
+    def __init__(self, api_base_url: str, access_token: str) -> None:
+        self.api_base_url = api_base_url
+        self.access_token = access_token
+
+
+class Source(Value):
     """A place where credentials may be.
 
     Attributes:
         kind: ``"access token"``, ``"m2m environment"``, ``"m2m file"``, ``"cli"`` or ``"login"``.
-        name: what it is called in front of people.
-        is_there: whether it holds something, be it broken.
+        name: what people call it.
+        is_there: whether the place holds anything, usable or not.
         seen: what was seen there: ``"CARTO_API_TOKEN is not set"``.
     """
 
-    kind: str
-    name: str
-    is_there: bool
-    seen: str
+    def __init__(self, kind: str, name: str, is_there: bool, seen: str) -> None:
+        self.kind = kind
+        self.name = name
+        self.is_there = is_there
+        self.seen = seen
+
+
+# ---- which one wins ------------------------------------------------------------------------------
 
 
 def sources() -> list[Source]:
-    """All places, in the order in which ``CartoAuth.default()`` looks. Nothing is read but whether it is there."""
-    token = _from_environment("access_token")
-    m2m = _from_environment("client_id") or _from_environment("client_secret")
+    """All places, in the order in which ``CartoAuth.default()`` looks. No file is opened."""
     file = default_file()
     cli = CliProfile.default().path
     has_cli = os.path.exists(cli)
     return [
-        Source(
-            "access token",
-            "API access token",
-            bool(token),
-            f"{token[0]} is set" if token else "CARTO_API_TOKEN is not set",
-        ),
-        Source(
-            "m2m environment",
-            "M2M credentials in the environment",
-            bool(m2m),
-            f"{m2m[0]} is set" if m2m else "CARTO_CLIENT_ID is not set",
-        ),
+        _environment_source("access token", "API access token", "access_token"),
+        _environment_source("m2m environment", "M2M credentials in the environment", "client_id", "client_secret"),
         Source(
             "m2m file",
             "M2M credentials file",
             file is not None,
-            file or "CARTO_CREDENTIALS_FILE is not set, and the user's configuration has none",
+            file or "CARTO_CREDENTIALS_FILE is not set, and your configuration folder has no credentials file",
         ),
         Source("cli", "the CARTO CLI's login", has_cli, cli if has_cli else f"there is no {cli}"),
         Source("login", "a person's login", True, "used when there is nothing else"),
     ]
 
 
-def nothing_good() -> str:
-    """That there is nothing of use in any of the places, with what each of them takes."""
-    return (
-        "No good CARTO credentials were found. Looked in: CARTO_API_TOKEN (an API access token), CARTO_CLIENT_ID, "
-        "CARTO_CLIENT_SECRET and CARTO_API_BASE_URL (an M2M application), CARTO_CREDENTIALS_FILE and "
-        f"{default_file_path() or 'the user configuration'} (a file of the same), "
-        f"{CliProfile.default().path} (the CARTO CLI's login, made by carto auth login) and the login that is kept "
-        "(made by carto-auth login)."
-    )
+def _environment_source(kind: str, name: str, *settings: str) -> Source:
+    found = next((found for setting in settings if (found := _from_environment(setting))), None)
+    seen = f"{found[0]} is set" if found else f"{_VARIABLES[settings[0]][0]} is not set"
+    return Source(kind, name, found is not None, seen)
 
 
 def source_in_use() -> Source:
-    """The first place that holds something; a person's login when none does."""
+    """The first place that holds anything; a person's login when no other place does."""
     return next(source for source in sources() if source.is_there)
+
+
+def nothing_good() -> str:
+    """The message that no place holds anything, with what each of them could hold."""
+    return (
+        "No good CARTO credentials were found. Looked in: CARTO_API_TOKEN (an API access token); CARTO_CLIENT_ID, "
+        "CARTO_CLIENT_SECRET and CARTO_API_BASE_URL (an M2M application); CARTO_CREDENTIALS_FILE and "
+        f"{_default_file_name()} (an M2M credentials file); {CliProfile.default().path} (the CARTO CLI's login, made "
+        "by carto auth login); the login that is kept (made by carto-auth login)."
+    )
 
 
 # ---- the environment -----------------------------------------------------------------------------
 
-#: Each setting, with the variables that hold it; the first one that is set wins.
+#: The variables that hold each setting; the first one that is set wins.
 _VARIABLES = {
     "api_base_url": ("CARTO_API_BASE_URL",),
     "client_id": ("CARTO_CLIENT_ID", "CARTO_M2M_CLIENT_ID"),
     "client_secret": ("CARTO_CLIENT_SECRET", "CARTO_M2M_CLIENT_SECRET"),
     "access_token": ("CARTO_API_TOKEN", "CARTO_ACCESS_TOKEN"),
 }
+
+_M2M_SETTINGS = ("api_base_url", "client_id", "client_secret")
 
 
 def _from_environment(setting: str) -> tuple[str, str] | None:
@@ -137,61 +136,60 @@ def _from_environment(setting: str) -> tuple[str, str] | None:
 
 
 def environment_m2m(services: Services) -> M2MCredentials | None:
-    """M2M credentials of the environment; ``None`` when neither an id nor a secret is set there.
+    """M2M credentials from the environment; ``None`` when neither an id nor a secret is set.
 
     Raises:
         MissingCredential: only some of the three are set.
         InvalidCredential: one of them cannot be used.
     """
-    if not _from_environment("client_id") and not _from_environment("client_secret"):
+    found = {setting: _from_environment(setting) for setting in _M2M_SETTINGS}
+    if not found["client_id"] and not found["client_secret"]:
         return None
-    found = {setting: _from_environment(setting) for setting in M2MCredentials._fields}
-    missing = [_VARIABLES[setting][0] for setting, value in found.items() if value is None]
+    missing = [_VARIABLES[setting][0] for setting, pair in found.items() if not pair]
     if missing:
-        there = ", ".join(value[0] for value in found.values() if value)
+        there = ", ".join(pair[0] for pair in found.values() if pair)
         raise MissingCredential(
             f"The environment has {there}, but not {' and '.join(missing)}.", remedy=f"Set it too. {_WHERE_THEY_ARE}"
         )
-    return M2MCredentials(
-        **_checked_m2m({setting: pair[1] for setting, pair in found.items() if pair}, "the environment", services)
-    )
+    return _checked_m2m({setting: pair[1] for setting, pair in found.items() if pair}, "the environment", services)
 
 
 def environment_access_token(services: Services, api_base_url: str | None = None) -> AccessToken | None:
-    """The API access token of the environment; ``None`` when there is none.
+    """The API access token from the environment; ``None`` when none is set.
 
     Raises:
-        MissingCredential: the API base URL is missing beside it.
-        InvalidCredential: one of them cannot be used.
+        MissingCredential: there is no API base URL to go with it.
+        InvalidCredential: one of the two cannot be used.
     """
     found = _from_environment("access_token")
     return given_access_token(found[1], api_base_url, services, found[0]) if found else None
 
 
+# ---- arguments -----------------------------------------------------------------------------------
+
+
 def given_access_token(token: str, api_base_url: str | None, services: Services, place: str) -> AccessToken:
-    """An API access token and where it is for; ``place`` says, in messages, where the token stands.
+    """An API access token and its API base URL, which may come from the environment.
+
+    ``place`` tells messages where the token comes from.
 
     Raises:
         MissingCredential: there is no API base URL.
-        InvalidCredential: one of them cannot be used.
+        InvalidCredential: one of the two cannot be used.
     """
-    base_url, base_url_place = api_base_url, "api_base_url"
-    if base_url is None:
-        base_url_place, base_url = _from_environment("api_base_url") or ("", None)
-    if base_url is None:
+    found = _from_environment("api_base_url") if api_base_url is None else ("api_base_url", api_base_url)
+    if found is None:
         raise MissingCredential(
             f"There is an access token ({place}), but no API base URL for it.",
-            remedy="Pass api_base_url=, or set CARTO_API_BASE_URL. It stands on the Developers page of your "
+            remedy="Pass api_base_url=, or set CARTO_API_BASE_URL. You will find it on the Developers page of your "
             "CARTO Workspace.",
         )
     if not isinstance(token, str) or not is_usable_token(token.strip()):
         raise InvalidCredential(
-            f"The access token ({place}) is empty, or has characters that a token cannot have.", remedy="Copy it anew."
+            f"The access token ({place}) is empty, or has characters that a token cannot have.",
+            remedy="Copy it again.",
         )
-    return AccessToken(require_credentials_base_url(base_url, base_url_place, services), token.strip())
-
-
-# ---- M2M: arguments and files --------------------------------------------------------------------
+    return AccessToken(require_credentials_base_url(found[1], found[0], services), token.strip())
 
 
 def given_m2m(
@@ -203,62 +201,22 @@ def given_m2m(
         MissingCredential: one was not passed.
         InvalidCredential: one cannot be used.
     """
-    if api_base_url is None:
-        found = _from_environment("api_base_url")
-        api_base_url = found[1] if found else None
-    given = {"api_base_url": api_base_url, "client_id": client_id, "client_secret": client_secret}
-    return M2MCredentials(
-        **_checked_m2m({name: value for name, value in given.items() if value is not None}, "the arguments", services)
-    )
+    found = _from_environment("api_base_url") if api_base_url is None else None
+    given = (found[1] if found else api_base_url, client_id, client_secret)
+    content = {name: value for name, value in zip(_M2M_SETTINGS, given, strict=True) if value is not None}
+    return _checked_m2m(content, "the arguments", services)
 
 
-def default_file() -> str | None:
-    """The credentials file that is used when none is named: the environment's, else the user's configuration's.
-
-    Never one in the current folder: a folder that somebody sent must not decide who one is.
-
-    Returns:
-        The path that ``CARTO_CREDENTIALS_FILE`` names, there or not; else the other one, if it is there.
-    """
-    named = os.environ.get("CARTO_CREDENTIALS_FILE", "").strip()
-    if named:
-        return named
-    if sys.platform == "linux" and not os.path.isdir(_linux_configuration_folder()):
-        return None  # spares the import of platformdirs, which would look at the same place
-    path = default_file_path()
-    return str(path) if path is not None and path.exists() else None
-
-
-def default_file_path() -> Path | None:
-    """Where the credentials file stands in the user's configuration, by the custom of the operating system.
-
-    ``None`` for a user who has no home.
-    """
-    import platformdirs
-
-    try:
-        folder = platformdirs.user_config_path("carto-auth")
-    except RuntimeError:
-        return None
-    return folder / "carto_credentials.json" if folder.is_absolute() else None
-
-
-def _linux_configuration_folder() -> str:
-    return os.path.join(_below_home(os.environ.get("XDG_CONFIG_HOME", "").strip() or "~/.config"), "carto-auth")
-
-
-def _below_home(path: str) -> str:
-    """``path`` with ``~`` as the home; a place where nothing is for a user who has none, never the current folder."""
-    expanded = os.path.expanduser(path)
-    return expanded if os.path.isabs(expanded) else os.path.join(os.sep, "nonexistent", path)
+# ---- M2M files -----------------------------------------------------------------------------------
 
 
 def find_m2m(services: Services) -> M2MCredentials:
-    """M2M credentials of the environment, or of the default file.
+    """M2M credentials from the environment, or from the default file.
 
     Raises:
-        CredentialsFileNotFound: there are none; the message names every place looked in.
-        MissingCredential, InvalidCredential: there are some, and they cannot be used.
+        CredentialsFileNotFound: there are none; the message names every place that was tried.
+        MissingCredential: a part of them is missing.
+        InvalidCredential: they cannot be used.
     """
     found = environment_m2m(services)
     if found is not None:
@@ -267,92 +225,135 @@ def find_m2m(services: Services) -> M2MCredentials:
     if file is not None:
         return read_m2m_file(file, services)
     raise CredentialsFileNotFound(
-        "There are no M2M credentials: neither the variables CARTO_CLIENT_ID, CARTO_CLIENT_SECRET and "
-        "CARTO_API_BASE_URL are set, nor CARTO_CREDENTIALS_FILE, which names a file, and there is no file "
-        f"{default_file_path()}.",
-        remedy=f"Fill one of these, or pass the path of a file. {_WHERE_THEY_ARE}",
+        "There are no M2M credentials: CARTO_CLIENT_ID, CARTO_CLIENT_SECRET and CARTO_API_BASE_URL are not set, "
+        f"CARTO_CREDENTIALS_FILE names no file, and there is no {_default_file_name()}.",
+        remedy=f"Use one of these, or pass the path of a file. {_WHERE_THEY_ARE}",
     )
 
 
+def default_file() -> str | None:
+    """The credentials file that is used when none is passed.
+
+    A file in the current folder is never used: a folder that somebody sent must not decide who you are.
+
+    Returns:
+        The path in ``CARTO_CREDENTIALS_FILE``, whether or not there is such a file; else that of the file in the
+        user's configuration folder, if there is one; else ``None``.
+    """
+    named = os.environ.get("CARTO_CREDENTIALS_FILE", "").strip()
+    path = named or default_file_path()
+    return path if named or (path and os.path.exists(path)) else None
+
+
+def default_file_path() -> str | None:
+    """Where the credentials file is in the user's configuration, by the custom of the operating system.
+
+    ``None`` for a user without a home.
+    """
+    if sys.platform == "linux":  # as platformdirs does it; importing that would slow down every start
+        named = os.environ.get("XDG_CONFIG_HOME", "").strip()
+        folder = os.path.join(named if os.path.isabs(named) else os.path.expanduser("~/.config"), "carto-auth")
+    else:
+        import platformdirs
+
+        folder = platformdirs.user_config_dir("carto-auth")
+    return os.path.join(folder, "carto_credentials.json") if os.path.isabs(folder) else None
+
+
+def _default_file_name() -> str:
+    return default_file_path() or "file in a configuration folder (this user has no home)"
+
+
 def read_m2m_file(filepath: str | os.PathLike[str], services: Services) -> M2MCredentials:
-    """The credentials in ``filepath``, a JSON object of ``api_base_url``, ``client_id`` and ``client_secret``.
+    """The credentials in ``filepath``, a JSON object with ``api_base_url``, ``client_id`` and ``client_secret``.
 
     Raises:
         CredentialsFileNotFound: there is no such file.
-        MissingCredential: a key is missing.
-        InvalidCredential: the file is no JSON object, or a value is empty, no text or a placeholder.
+        MissingCredential: a key is missing, or the file does not hold a JSON object.
+        InvalidCredential: the file is not JSON, or a value is empty, not text or a placeholder.
     """
     path = os.path.expanduser(filepath)
-    content = _json_object(path)
+    content = _json_object(path, _M2M_REMEDY)
     if "profiles" in content and "client_id" not in content:
         raise MissingCredential(
             f"{path} is the CARTO CLI's own file, not M2M credentials.",
             remedy="Use CartoAuth.from_cli() for it, or pass a file with api_base_url, client_id and client_secret. "
             + _WHERE_THEY_ARE,
         )
-    return M2MCredentials(**_checked_m2m(content, f"the credentials file {path}", services))
+    return _checked_m2m(content, f"the credentials file {path}", services)
 
 
-def _checked_m2m(content: dict[str, Any], place: str, services: Services) -> dict[str, str]:
-    values = {name: _value(content, name, place) for name in M2MCredentials._fields}
-    values["api_base_url"] = require_credentials_base_url(values["api_base_url"], place, services)
-    return values
+def _checked_m2m(content: dict[str, Any], place: str, services: Services) -> M2MCredentials:
+    api_base_url, client_id, client_secret = (_value(content, name, place) for name in _M2M_SETTINGS)
+    return M2MCredentials(require_credentials_base_url(api_base_url, place, services), client_id, client_secret)
 
 
 def _value(content: dict[str, Any], name: str, place: str) -> str:
     if name not in content:
         raise MissingCredential(f"There is no {name} in {place}.", remedy=_WHERE_THEY_ARE)
-    value = content[name]
-    problem = None
-    if value is None or value == "":
-        problem = "is empty"
-    elif not isinstance(value, str):
-        problem = f"is a {type(value).__name__}, not a text"
-    elif not value.strip():
-        problem = "is blank"
-    elif _is_placeholder(value.strip()):
-        problem = "is still a placeholder"
-    elif not value.strip().isprintable():
-        problem = "has control characters in it"
+    problem = _problem(content[name])
     if problem:
         raise InvalidCredential(f"{name} in {place} {problem}.", remedy=_WHERE_THEY_ARE)
-    return str(value).strip()
+    return str(content[name]).strip()
 
 
-def _is_placeholder(value: str) -> bool:
-    brackets = value[0] + value[-1] in ("<>", "[]", "{}") or (value.startswith("${") and value.endswith("}"))
-    return brackets or (len(value) > 2 and set(value) <= set("xX.*-"))
+def _problem(value: object) -> str | None:
+    """What is wrong with a value, as the end of a sentence; ``None`` when nothing is."""
+    if value is None or value == "":
+        return "is empty"
+    if not isinstance(value, str):
+        return f"is not text, but of type {type(value).__name__}"
+    text = value.strip()
+    if not text:
+        return "is blank"
+    if _is_placeholder(text):
+        return "is still a placeholder"
+    return None if text.isprintable() else "contains control characters"
+
+
+def _is_placeholder(text: str) -> bool:
+    is_bracketed = text[0] + text[-1] in ("<>", "[]", "{}") or (text.startswith("${") and text.endswith("}"))
+    return is_bracketed or (len(text) > 2 and set(text) <= set("xX.*-"))
 
 
 # ---- the CARTO CLI -------------------------------------------------------------------------------
 
 
-class CliProfile(NamedTuple):
-    """A login of the CARTO CLI: the file and the profile in it, ``None`` for the one that the CLI would use."""
+class CliProfile(Value):
+    """A login of the CARTO CLI: the file, and the profile in it; ``None`` is the profile that the CLI would use."""
 
-    path: str
-    profile: str | None = None
+    def __init__(self, path: str, profile: str | None = None) -> None:
+        self.path = path
+        self.profile = profile
 
     @classmethod
     def default(cls, profile: str | None = None) -> CliProfile:
-        """The CLI's own file; the profile is the given one, else that of ``CARTO_PROFILE``."""
-        return cls(
-            _below_home("~/.carto_credentials.json"),
-            profile or os.environ.get("CARTO_PROFILE", "").strip() or None,
-        )
+        """The CLI's own file; the profile is the one that is passed, else the one in ``CARTO_PROFILE``."""
+        path = os.path.expanduser("~/.carto_credentials.json")
+        if not os.path.isabs(path):  # a user without a home has no such file, least of all in the current folder
+            path = os.path.join(os.sep, "nonexistent", path)
+        return cls(path, profile or os.environ.get("CARTO_PROFILE", "").strip() or None)
 
     def read(self) -> AccessToken:
         """The profile's token and API base URL.
 
         Raises:
-            CredentialsFileNotFound: the CLI was never logged in here.
-            MissingCredential: the file has no such profile, or the profile no token.
+            CredentialsFileNotFound: nobody has logged in with the CLI here.
+            MissingCredential: the file has no such profile, or the profile has no token.
             InvalidCredential: the file cannot be used.
         """
-        log_in = "Run: carto auth login"
-        if not os.path.exists(self.path):
-            raise CredentialsFileNotFound(f"The CARTO CLI has no login here: there is no {self.path}.", remedy=log_in)
-        content = _json_object(self.path, remedy=log_in)
+        name, entry = self._entry(_json_object(self.path, _CLI_REMEDY))
+        token, tenant_id = entry.get("token"), entry.get("tenant_id")
+        if not is_usable_token(token):
+            raise MissingCredential(f"The profile {name!r} in {self.path} has no token.", remedy=_CLI_REMEDY)
+        if not isinstance(tenant_id, str) or not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", tenant_id):
+            raise InvalidCredential(
+                f"The tenant_id of the profile {name!r} in {self.path} cannot be used.", remedy=_CLI_REMEDY
+            )
+        return AccessToken(f"https://{tenant_id}.api.carto.com", token)
+
+    def _entry(self, content: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The profile's name and what the file has for it."""
         profiles = content.get("profiles")
         if not isinstance(profiles, dict):
             if "client_id" in content:
@@ -360,113 +361,83 @@ class CliProfile(NamedTuple):
                     f"{self.path} holds M2M credentials, not the CARTO CLI's login.",
                     remedy=f'Use CartoAuth.from_m2m("{self.path}") for it.',
                 )
-            raise MissingCredential(f"{self.path} has no profiles.", remedy=log_in)
+            raise MissingCredential(f"{self.path} has no profiles.", remedy=_CLI_REMEDY)
         name = self.profile or content.get("current_profile")
         entry = profiles.get(name) if isinstance(name, str) else None
-        if not isinstance(entry, dict):
+        if not isinstance(name, str) or not isinstance(entry, dict):
             known = ", ".join(map(repr, profiles)) or "none"
             raise MissingCredential(
-                f"{self.path} has no profile {name!r}; it has {known}.", remedy="Name one of these, or log in with it."
+                f"{self.path} has no profile {name!r}; it has {known}.",
+                remedy="Choose one of these, or log in to that profile.",
             )
-        token, tenant_id = entry.get("token"), entry.get("tenant_id")
-        if not is_usable_token(token):
-            raise MissingCredential(f"The profile {name!r} in {self.path} has no token.", remedy=log_in)
-        if not isinstance(tenant_id, str) or not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", tenant_id):
-            raise InvalidCredential(f"tenant_id of the profile {name!r} in {self.path} cannot be used.", remedy=log_in)
-        return AccessToken(f"https://{tenant_id}.api.carto.com", token)
+        return name, entry
 
 
 # ---- files ---------------------------------------------------------------------------------------
 
 
-_M2M_REMEDY = 'It must have {"api_base_url": ..., "client_id": ..., "client_secret": ...}. ' + _WHERE_THEY_ARE
-
-
-def _json_object(path: str, *, remedy: str = _M2M_REMEDY) -> dict[str, Any]:
-    try:
-        raw = _read(path)
-    except FileNotFoundError:
-        problem: CredentialsError = CredentialsFileNotFound(
-            f"There is no credentials file {path}.",
-            remedy=remedy,
-        )
-    except (OSError, ValueError) as error:
-        problem = InvalidCredential(
-            f"The credentials file {path!r} cannot be read ({getattr(error, 'strerror', None) or error}).",
-            remedy="Check the path and its rights.",
-        )
-    else:
-        return _parsed(raw, path, remedy)
-    raise problem
-
-
-def _read(path: str) -> bytes:
-    """The content of a file or pipe, which may be somebody's ``<(...)``; bounded in bytes and in time.
-
-    Raises:
-        OSError: it cannot be read, or not within these bounds.
-    """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    with open(os.open(path, flags), "rb", buffering=0) as file:
-        mode = os.fstat(file.fileno()).st_mode
-        is_pipe = stat.S_ISFIFO(mode)
-        if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o044:
-            _log.warn_once(f"Others on this computer can read the credentials file {path}. Run: chmod 600 {path}")
-        content, deadline = b"", time.monotonic() + PIPE_SECONDS
-        while len(content) <= LARGEST_FILE:
-            if is_pipe:
-                _await(file.fileno(), deadline)
-            piece = file.read(65_536)
-            if not piece:
-                return content
-            content += piece
-    raise OSError(errno.EFBIG, f"it is larger than {LARGEST_FILE // 1024} KiB")
-
-
-def _await(pipe: int, deadline: float) -> None:
-    """Wait until a pipe has something to read or is at its end; ``deadline`` is by ``time.monotonic``."""
-    import select
-
-    poll = select.poll()
-    poll.register(pipe, select.POLLIN)
-    if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-        raise TimeoutError(errno.ETIMEDOUT, f"nothing came out of this pipe within {PIPE_SECONDS:.0f} s")
-
-
-def _parsed(raw: bytes, path: str, remedy: str) -> dict[str, Any]:
-    """The JSON object in ``raw``. The parser's error is not chained: it carries the file's text."""
-    content, problem = None, None
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        problem = "is UTF-16; save it as UTF-8"
-    else:
-        try:
-            content = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_without_duplicates)
-        except UnicodeDecodeError:
-            problem = "is not UTF-8 text"
-        except json.JSONDecodeError as error:
-            problem = f"is not valid JSON: {error.msg}, at line {error.lineno}, column {error.colno}"
-        except (RecursionError, ValueError):
-            problem = "is not valid JSON: it is nested too deeply, or has a number with too many digits"
-        except _DuplicateKey as error:
-            problem = f"has the key {error.args[0]!r} twice"
+def _json_object(path: str, remedy: str) -> dict[str, Any]:
+    content, problem = _parsed(_read(path, remedy))
     if problem:
-        raise InvalidCredential(f"The credentials file {path} {problem}.", remedy="Mend it, or download it again.")
-    if isinstance(content, dict):
-        return content
-    # An AttributeError, as carto-auth 0.2.0 has it: none of the keys is there.
-    raise MissingCredential(
-        f"The credentials file {path} holds a {type(content).__name__}, not a JSON object.",
-        remedy=remedy,
-    )
+        raise InvalidCredential(f"The credentials file {path} {problem}.", remedy="Fix it, or download it again.")
+    if not isinstance(content, dict):
+        # An AttributeError, as in carto-auth 0.2.0: none of the keys is there.
+        raise MissingCredential(
+            f"The credentials file {path} holds a {type(content).__name__}, not a JSON object.", remedy=remedy
+        )
+    return content
 
 
-class _DuplicateKey(Exception):
+def _read(path: str, remedy: str) -> bytes:
+    """The content of a file, or of a pipe such as a shell's ``<(...)``."""
+    try:
+        with open(path, "rb") as file:
+            _warn_of_readers(path, os.fstat(file.fileno()).st_mode)
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise OSError(errno.EFBIG, f"it is larger than {LARGEST_FILE // 1024} KiB")
+    except FileNotFoundError:
+        raise CredentialsFileNotFound(f"There is no credentials file {path}.", remedy=remedy) from None
+    except (OSError, ValueError) as error:  # a ValueError where the path has a null character
+        raise InvalidCredential(
+            f"The credentials file {path!r} cannot be read ({getattr(error, 'strerror', None) or error}).",
+            remedy="Check the path and the file's permissions.",
+        ) from None
+    return content
+
+
+def _warn_of_readers(path: str, mode: int) -> None:
+    if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o044:
+        _log.warn_once(f"Others on this computer can read the credentials file {path}. Run: chmod 600 {path}")
+
+
+def _parsed(raw: bytes) -> tuple[object, str | None]:
+    """What a JSON file holds, and what is wrong with it, as the end of a sentence.
+
+    No error is raised here, because the parser's carries the file's text along.
+    """
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return None, "is UTF-16; save it as UTF-8"
+    try:
+        return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_without_duplicates), None
+    except UnicodeDecodeError:
+        return None, "is not UTF-8 text"
+    except json.JSONDecodeError as error:
+        return None, f"is not valid JSON: {error.msg}, at line {error.lineno}, column {error.colno}"
+    except _DuplicateKey as error:
+        return None, f"has the key {error.args[0]!r} twice"
+    except (RecursionError, ValueError):
+        return None, "is not valid JSON: it is nested too deeply, or has a number with too many digits"
+
+
+class _DuplicateKey(ValueError):
     """A JSON object has a key twice; its argument is the key."""
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _DuplicateKey(next(key for key in keys if keys.count(key) > 1))
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise _DuplicateKey(key)
+        content[key] = value
     return content

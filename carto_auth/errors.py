@@ -4,27 +4,26 @@
 
     CredentialsError
     ├── CredentialsFileNotFound     FileNotFoundError  the credentials file is not there
-    ├── MissingCredential           AttributeError     a key is missing in it
+    ├── MissingCredential           AttributeError     a key is missing from it
     ├── InvalidCredential           ValueError         a value or the whole file cannot be used
     ├── MissingDependency           ImportError        an extra of this package is not installed
     ├── LoginRequired                                  a person has to log in, and none can be asked here
-    ├── LoginFailed                                    a person was asked, and no login came of it
-    │   ├── LoginDenied                                ... CARTO or the person said no
-    │   └── LoginTimedOut                              ... nobody answered in time
-    ├── UntrustedAddress            ValueError         a token would go where it must not go
+    ├── LoginFailed                                    a person was asked, and the login did not succeed
+    │   ├── LoginDenied                                ... because CARTO or the person refused
+    │   └── LoginTimedOut                              ... because nobody answered in time
+    ├── UntrustedAddress            ValueError         a token would be sent where it must not go
     ├── ServiceUnreachable          OSError            no answer came: offline, wrong name, no TLS, too slow
-    └── ServerError                                    an answer came, and it was no success
+    └── ServerError                                    an answer came, and it was not a success
         ├── Unauthorized                               wrong or expired credentials, or no permission
         ├── RateLimited                                too many requests; try again later
-        ├── ServiceUnavailable                         the service is in trouble
+        ├── ServiceUnavailable                         the service has a problem
         ├── InvalidAnswer           ValueError         the answer makes no sense
         ├── TenantNotFound                             the account has no CARTO organization yet
         └── WarehouseUnavailable                       the account has no CARTO Data Warehouse
 
-The second column is the built-in (or ``requests``) exception that an error also is, because code written
-for carto-auth 0.2.0 may catch that. A ``ServiceUnreachable`` that comes from the network is a
-``requests.RequestException`` as well, and an error for an HTTP status a ``requests.HTTPError``; this module cannot
-say so without importing ``requests``.
+The second column is the built-in exception that an error also is, because code written for carto-auth 0.2.0
+may catch that one. An error that comes from the network is a ``requests.RequestException`` too, and one for an
+HTTP status a ``requests.HTTPError``. Those classes are not here, because this module imports nothing.
 """
 
 from __future__ import annotations
@@ -54,14 +53,16 @@ __all__ = [
 class CredentialsError(Exception):
     """The root of all errors of this package.
 
-    Its text says what failed, what was seen and, last, what to do. It never holds a secret.
+    Its text says what failed, what was seen and, last, what to do. It never contains a secret.
 
     Attributes:
-        remedy: what to do, apart from the message; ``None`` when there is nothing to advise.
-        status: the HTTP status of the answer that failed, or ``None``.
-        error: the error code of the answer (RFC 6749 section 5.2, such as ``"access_denied"``), or ``None``.
-        error_description: the server's own words, shortened, or ``None``.
-        retry_after: seconds after which another try may succeed, or ``None``.
+        message (str): what failed and what was seen; the text without its advice.
+        remedy (str | None): what to do; ``None`` when there is nothing to advise.
+        status (int | None): the HTTP status of the answer that failed; ``None`` when no service answered.
+        error (str | None): the error code in the answer, such as ``"access_denied"`` (RFC 6749 section 5.2);
+            ``None`` when it has none.
+        error_description (str | None): the server's own words, shortened; ``None`` when there are none.
+        retry_after (float | None): seconds to wait before another try may succeed; ``None`` when not known.
     """
 
     def __init__(
@@ -87,27 +88,27 @@ class CredentialsError(Exception):
 
 
 class CredentialsFileNotFound(CredentialsError, FileNotFoundError):
-    """There is no credentials file where it was looked for."""
+    """No credentials file was found at its path, or in any of the usual places."""
 
 
 class MissingCredential(CredentialsError, AttributeError):
-    """A key that a credentials file must have is not in it."""
+    """A credential is missing: from the file, from the arguments or from the environment."""
 
 
 class InvalidCredential(CredentialsError, ValueError):
-    """A credential is empty or of the wrong kind, or the file that holds it cannot be read as JSON."""
+    """A credential is empty or of the wrong kind, or its file cannot be read as JSON."""
 
 
 class MissingDependency(CredentialsError, ImportError):
-    """An optional part was used whose packages are not installed."""
+    """A part of this package was used whose extra is not installed."""
 
 
 class LoginRequired(CredentialsError):
-    """Only a person can get this token, and there is nobody to ask: no terminal, no notebook, a worker."""
+    """Only a person can get this token, and there is nobody to ask: no terminal, no notebook, a worker process."""
 
 
 class LoginFailed(CredentialsError):
-    """A login was begun and came to nothing."""
+    """A login was begun and did not succeed."""
 
 
 class LoginDenied(LoginFailed):
@@ -115,15 +116,15 @@ class LoginDenied(LoginFailed):
 
 
 class LoginTimedOut(LoginFailed):
-    """Nobody finished the login before its deadline."""
+    """Nobody finished the login in time."""
 
 
 class UntrustedAddress(CredentialsError, ValueError):
-    """An address was named to which no token may be sent."""
+    """No token may be sent to this address: it is not secure, or nobody who may name an address has named it."""
 
 
 class ServiceUnreachable(CredentialsError, OSError):
-    """A service gave no answer at all."""
+    """A service gave no answer, or no complete one."""
 
 
 class ServerError(CredentialsError):
@@ -135,15 +136,15 @@ class Unauthorized(ServerError):
 
 
 class RateLimited(ServerError):
-    """Too many requests: HTTP 429. ``retry_after`` is in seconds where the service said so."""
+    """There were too many requests: HTTP 429. ``retry_after`` has the seconds to wait if the service gave them."""
 
 
 class ServiceUnavailable(ServerError):
-    """The service is in trouble: HTTP 5xx, after the retries."""
+    """The service has a problem: HTTP 5xx, after all tries."""
 
 
 class InvalidAnswer(ServerError, ValueError):
-    """A success by its status, but not an answer that can be used."""
+    """The answer is a success by its status, but cannot be used."""
 
 
 class TenantNotFound(ServerError):

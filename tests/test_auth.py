@@ -32,7 +32,7 @@ both_modes = pytest.mark.parametrize("mode", ["oauth", "m2m"])
 def clock(monkeypatch):
     clock = StoppedClock(1_800_000_000.0)
     monkeypatch.setattr(time, "time", clock)
-    monkeypatch.setattr(_log, "_said", set())
+    monkeypatch.setattr(_log, "said", set())
     return clock
 
 

@@ -37,7 +37,7 @@ as_root = pytest.mark.skipif("os.geteuid() != 0", reason="only root can become a
 
 @pytest.fixture(autouse=True)
 def nothing_was_said(monkeypatch):
-    monkeypatch.setattr(_log, "_said", set())
+    monkeypatch.setattr(_log, "said", set())
 
 
 @pytest.fixture

@@ -6,100 +6,96 @@ import base64
 import json
 import os
 import pickle
-import sys
 import threading
 import time
 import warnings
 from pathlib import Path
 
+import platformdirs
 import pytest
+from clocks import StoppedClock
 
-from carto_auth import CartoAuth, CredentialsError, LoginRequired, Services, _log, credentials
+from carto_auth import CartoAuth, CredentialsError, LoginRequired, Services, credentials
 from carto_auth.errors import CredentialsFileNotFound, InvalidCredential, MissingCredential
 
 BASE_URL = "https://gcp-us-east1.api.carto.com"
 GOOD = {"api_base_url": BASE_URL, "client_id": "an-id", "client_secret": "MARKED-SECRET"}
-CARTOS_OWN = Services()
+IN_ENVIRONMENT = {"CARTO_API_BASE_URL": BASE_URL, "CARTO_CLIENT_ID": "environment", "CARTO_CLIENT_SECRET": "s"}
+
+
+def write(path, content):
+    """Write a file that only its owner can read: bytes and text as they are, all else as JSON."""
+    if not isinstance(content, bytes):
+        content = (content if isinstance(content, str) else json.dumps(content)).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(0o600)
+    return path
 
 
 @pytest.fixture
-def file(tmp_path):
-    """Writes a credentials file that only its owner can read, and returns its path."""
+def environment(monkeypatch):
+    """Sets variables."""
 
-    def write(content, name="carto_credentials.json"):
-        path = tmp_path / name
-        if not isinstance(content, bytes):
-            content = (content if isinstance(content, str) else json.dumps(content)).encode()
-        path.write_bytes(content)
-        path.chmod(0o600)
-        return path
+    def set_all(values):
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
 
-    return write
+    return set_all
 
 
 @pytest.fixture
 def fetched(monkeypatch):
-    """The arguments of each request for an M2M token, none of which is sent."""
-    calls = []
+    """The client id of each request for an M2M token, none of which is sent."""
+    client_ids = []
 
     def fetch(client_id, client_secret):
-        calls.append((client_id, client_secret))
+        client_ids.append(client_id)
         return {"access_token": "fetched", "expiration": int(time.time()) + 1000}
 
     monkeypatch.setattr("carto_auth.auth.get_m2m_token_info", fetch)
-    return calls
+    return client_ids
+
+
+def read(path):
+    return credentials.read_m2m_file(path, Services())
 
 
 def jwt(**claims):
-    def part(content):
-        return base64.urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=").decode()
-
-    return f"{part({'alg': 'RS256'})}.{part(claims)}.c2ln"
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in ({}, claims)]
+    return ".".join([*parts, "c2ln"])
 
 
 # ---- the M2M file --------------------------------------------------------------------------------
 
 
-def test_good_file_is_read(file):
-    assert credentials.read_m2m_file(file(GOOD), CARTOS_OWN) == (BASE_URL, "an-id", "MARKED-SECRET")
-
-
 @pytest.mark.parametrize(
     "content",
     [
+        GOOD,
         b"\xef\xbb\xbf" + json.dumps(GOOD).encode(),
-        {**GOOD, "api_base_url": f"  {BASE_URL}/  ", "client_id": " an-id\n", "client_secret": "MARKED-SECRET "},
-        {**GOOD, "more": ["is", "ignored"]},
+        {"api_base_url": f"  {BASE_URL}/  ", "client_id": " an-id\n", "client_secret": "MARKED-SECRET ", "more": []},
     ],
-    ids=["byte order mark", "blanks", "more keys"],
+    ids=["plain", "byte order mark", "blanks and more keys"],
 )
-def test_harmless_oddities_are_read(file, content):
-    assert credentials.read_m2m_file(file(content), CARTOS_OWN) == (BASE_URL, "an-id", "MARKED-SECRET")
-
-
-def test_tilde_is_the_home():
-    path = Path.home() / "carto_credentials.json"
-    path.write_text(json.dumps(GOOD))
-    path.chmod(0o600)
-    assert credentials.read_m2m_file("~/carto_credentials.json", CARTOS_OWN).client_id == "an-id"
-
-
-def without(key):
-    return {name: value for name, value in GOOD.items() if name != key}
+def test_a_good_file(content):
+    write(Path.home() / "c.json", content)
+    found = read("~/c.json")
+    assert found == credentials.M2MCredentials(**GOOD)
+    assert "MARKED" not in repr(found)
 
 
 @pytest.mark.parametrize(
     ("content", "kind", "told"),
     [
-        (without("client_id"), MissingCredential, "no client_id"),
-        (without("api_base_url"), MissingCredential, "no api_base_url"),
+        ({"api_base_url": BASE_URL, "client_secret": "MARKED-SECRET"}, MissingCredential, "no client_id"),
         ([GOOD], MissingCredential, "holds a list"),
         ("null", MissingCredential, "holds a NoneType"),
         ({"profiles": {"a": {"token": "MARKED-SECRET"}}}, MissingCredential, "from_cli"),
         ({**GOOD, "client_secret": ""}, InvalidCredential, "client_secret in .* is empty"),
         ({**GOOD, "client_secret": None}, InvalidCredential, "client_secret in .* is empty"),
         ({**GOOD, "client_secret": "  "}, InvalidCredential, "is blank"),
-        ({**GOOD, "client_secret": 5}, InvalidCredential, "is a int"),
+        ({**GOOD, "client_secret": 5}, InvalidCredential, "of type int"),
         ({**GOOD, "client_secret": "XXXXXXXX-XXXX"}, InvalidCredential, "placeholder"),
         ({**GOOD, "client_id": "<your client id>"}, InvalidCredential, "placeholder"),
         ({**GOOD, "client_id": "a\nb"}, InvalidCredential, "control characters"),
@@ -109,173 +105,131 @@ def without(key):
         ({**GOOD, "api_base_url": "https://me:MARKED-SECRET@carto.com"}, InvalidCredential, "user name"),
         ('{"client_id": "a", "client_id": "b"}', InvalidCredential, "'client_id' twice"),
         ('{"client_secret": "MARKED-SECRET"', InvalidCredential, "line 1, column"),
-        ("", InvalidCredential, "line 1, column 1"),
-        ("[" * 100_000, InvalidCredential, "not valid JSON"),
+        ("[" * 100_000, InvalidCredential, "nested too deeply"),
         (json.dumps(GOOD).encode("utf-16"), InvalidCredential, "UTF-16"),
         (b'{"client_id": "\xff\xfe"}', InvalidCredential, "not UTF-8"),
+        (b" " * (credentials.LARGEST_FILE + 1), InvalidCredential, "larger than"),
     ],
 )
-def test_bad_file_is_told_without_its_content(file, content, kind, told):
-    path = file(content)
+def test_a_bad_file_is_told_without_its_content(tmp_path, content, kind, told):
+    path = write(tmp_path / "carto_credentials.json", content)
     with pytest.raises(kind, match=told) as caught:
-        credentials.read_m2m_file(path, CARTOS_OWN)
+        read(path)
     assert str(path) in str(caught.value)
     assert caught.value.remedy
     everything = "".join(map(repr, (caught.value, caught.value.__cause__, caught.value.__context__)))
     assert "MARKED-SECRET" not in str(caught.value) + everything
 
 
-def test_missing_file_says_where_and_what(tmp_path):
-    with pytest.raises(CredentialsFileNotFound, match=r"none\.json") as caught:
-        CartoAuth.from_m2m(tmp_path / "none.json")
-    assert isinstance(caught.value, FileNotFoundError)
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("none.json", FileNotFoundError), ("/", InvalidCredential), ("/dev/zero", ValueError), ("a\0b", ValueError)],
+)
+def test_what_is_no_file(path, kind):
+    with pytest.raises(kind) as caught:
+        CartoAuth.from_m2m(path)
+    assert isinstance(caught.value, CredentialsError)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="other systems have no such modes")
-def test_file_that_others_can_read_earns_one_warning(file, monkeypatch):
-    monkeypatch.setattr(_log, "_said", set())
-    path = file(GOOD)
+@pytest.mark.parametrize("name", ["carto_credentials.json", ".carto_credentials.json"], ids=["M2M", "CLI"])
+def test_a_file_that_others_can_read_earns_one_warning(name):
+    profiles = {"current_profile": "a", "profiles": {"a": {"token": "tok", "tenant_id": "gcp-x"}}}
+    path = write(Path.home() / name, profiles if name.startswith(".") else GOOD)
     path.chmod(0o644)
+    use = CartoAuth.from_cli if name.startswith(".") else lambda: read(path)
     with pytest.warns(UserWarning, match="chmod 600"):
-        credentials.read_m2m_file(path, CARTOS_OWN)
+        use()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        credentials.read_m2m_file(path, CARTOS_OWN)
-
-
-def test_loopback_is_for_named_services(file):
-    sandbox = Services("http://127.0.0.1:1", "http://127.0.0.1:1", "http://127.0.0.1:1")
-    path = file({**GOOD, "api_base_url": "http://127.0.0.1:1/"})
-    assert credentials.read_m2m_file(path, sandbox).api_base_url == "http://127.0.0.1:1"
-
-
-def test_no_secret_in_a_repr():
-    assert "MARKED" not in repr(credentials.M2MCredentials("u", "i", "MARKED"))
-    assert "MARKED" not in repr(credentials.AccessToken("u", "MARKED"))
+        use()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
-def test_a_pipe_is_read_but_not_awaited_for_ever(tmp_path, monkeypatch):
+def test_a_pipe_may_be_gone_when_it_was_read(tmp_path):
+    """Shells and tools that hand out secrets do it like this."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe, 0o600)
-    monkeypatch.setattr(credentials, "PIPE_SECONDS", 0.05)
-    with pytest.raises(InvalidCredential, match="nothing came out of this pipe"):
-        credentials.read_m2m_file(pipe, CARTOS_OWN)
-    monkeypatch.setattr(credentials, "PIPE_SECONDS", 10.0)
-    writer = threading.Thread(target=lambda: pipe.write_text(json.dumps(GOOD)))
+
+    def hand_out():
+        with open(pipe, "w") as end:
+            pipe.unlink()
+            json.dump(GOOD, end)
+
+    writer = threading.Thread(target=hand_out)
     writer.start()
-    assert credentials.read_m2m_file(pipe, CARTOS_OWN).client_id == "an-id"
+    assert read(pipe).client_id == "an-id"
     writer.join()
 
 
-@pytest.mark.parametrize("path", ["/dev/zero", "/dev/random", "a\0b"])
-def test_what_is_no_file(path):
-    with pytest.raises(InvalidCredential):
-        credentials.read_m2m_file(path, CARTOS_OWN)
+# ---- inline, the environment, and the default file -----------------------------------------------
 
 
-# ---- inline and from the environment -------------------------------------------------------------
-
-
-def set_environment(monkeypatch, **values):
-    for name, value in values.items():
-        monkeypatch.setenv(name, value)
-
-
-def test_inline_credentials(fetched):
+def test_inline_credentials(fetched, environment):
     auth = CartoAuth.from_m2m(api_base_url=f"{BASE_URL}/", client_id="inline", client_secret="s")
-    assert (auth.get_access_token(), auth.get_api_base_url(), fetched) == ("fetched", BASE_URL, [("inline", "s")])
-
-
-def test_inline_takes_the_base_url_of_the_environment(fetched, monkeypatch):
-    set_environment(monkeypatch, CARTO_API_BASE_URL=BASE_URL)
-    assert CartoAuth.from_m2m(client_id="inline", client_secret="s").get_api_base_url() == BASE_URL
-
-
-def test_inline_and_a_file_are_too_much(file):
+    assert (auth.get_access_token(), auth.get_api_base_url(), fetched) == ("fetched", BASE_URL, ["inline"])
     with pytest.raises(CredentialsError, match="Both"):
-        CartoAuth.from_m2m(file(GOOD), client_id="x")
-
-
-def test_inline_without_a_secret():
+        CartoAuth.from_m2m("a-file", client_id="x")
+    environment({"CARTO_API_BASE_URL": BASE_URL})
+    assert CartoAuth.from_m2m(client_id="other", client_secret="s").get_api_base_url() == BASE_URL
     with pytest.raises(MissingCredential, match="client_secret in the arguments"):
-        CartoAuth.from_m2m(api_base_url=BASE_URL, client_id="x")
+        CartoAuth.from_m2m(client_id="x")
 
 
-@pytest.mark.parametrize("infix", ["", "M2M_"])
-def test_environment(fetched, monkeypatch, infix):
-    set_environment(
-        monkeypatch,
-        **{"CARTO_API_BASE_URL": BASE_URL, f"CARTO_{infix}CLIENT_ID": "e", f"CARTO_{infix}CLIENT_SECRET": "s"},
-    )
-    assert CartoAuth.from_m2m().get_access_token() == "fetched"
-    assert fetched == [("e", "s")]
-
-
-def test_half_an_environment_is_an_error(monkeypatch):
-    set_environment(monkeypatch, CARTO_CLIENT_ID="e")
-    with pytest.raises(
-        MissingCredential, match="has CARTO_CLIENT_ID, but not CARTO_API_BASE_URL and CARTO_CLIENT_SECRET"
-    ):
+def test_half_an_environment_is_an_error(environment):
+    environment({"CARTO_CLIENT_ID": "e"})
+    with pytest.raises(MissingCredential, match="CARTO_CLIENT_ID, but not CARTO_API_BASE_URL and CARTO_CLIENT_SECRET"):
         CartoAuth.from_m2m()
 
 
-def configuration_file():
-    path = credentials.default_file_path()
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({**GOOD, "client_id": "configured"}))
-    path.chmod(0o600)
-    return path
-
-
-def test_order_of_the_m2m_sources(fetched, file, monkeypatch):
-    configuration_file()
-    CartoAuth.from_m2m(use_cache=False)
-    monkeypatch.setenv("CARTO_CREDENTIALS_FILE", str(file({**GOOD, "client_id": "named"})))
-    CartoAuth.from_m2m(use_cache=False)
-    set_environment(monkeypatch, CARTO_API_BASE_URL=BASE_URL, CARTO_CLIENT_ID="environment", CARTO_CLIENT_SECRET="s")
-    CartoAuth.from_m2m(use_cache=False)
-    CartoAuth.from_m2m(file(GOOD, "argument.json"), use_cache=False)
-    assert [client_id for client_id, _ in fetched] == ["configured", "named", "environment", "an-id"]
-
-
-def test_the_current_folder_is_never_looked_in(file, monkeypatch, tmp_path):
-    file(GOOD)
+def test_order_of_the_m2m_sources(fetched, environment, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CredentialsFileNotFound):
+    own = write(tmp_path / "carto_credentials.json", GOOD)
+    with pytest.raises(CredentialsFileNotFound) as caught:  # one in the current folder does not count
         CartoAuth.from_m2m()
-
-
-def test_nothing_found_names_every_place():
-    with pytest.raises(CredentialsFileNotFound) as caught:
-        CartoAuth.from_m2m()
-    for place in ("CARTO_CLIENT_ID", "CARTO_CREDENTIALS_FILE", str(credentials.default_file_path())):
+    for place in ("CARTO_CLIENT_ID", "CARTO_CREDENTIALS_FILE", credentials.default_file_path()):
         assert place in str(caught.value)
+    write(Path(credentials.default_file_path()), {**GOOD, "client_id": "configured"})
+    CartoAuth.from_m2m(use_cache=False)
+    environment({"CARTO_CREDENTIALS_FILE": str(write(tmp_path / "named.json", {**GOOD, "client_id": "named"}))})
+    CartoAuth.from_m2m(use_cache=False)
+    environment({"CARTO_API_BASE_URL": BASE_URL, "CARTO_M2M_CLIENT_ID": "longer", "CARTO_M2M_CLIENT_SECRET": "s"})
+    CartoAuth.from_m2m(use_cache=False)
+    environment(IN_ENVIRONMENT)
+    CartoAuth.from_m2m(use_cache=False)
+    CartoAuth.from_m2m(own, use_cache=False)
+    assert fetched == ["configured", "named", "longer", "environment", "an-id"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the short cut is for Linux")
-def test_the_short_cut_looks_where_platformdirs_does(monkeypatch, tmp_path):
-    assert credentials._linux_configuration_folder() == str(credentials.default_file_path().parent)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert credentials._linux_configuration_folder() == str(credentials.default_file_path().parent)
-    assert credentials.default_file() is None
-    assert str(configuration_file()) == credentials.default_file()
+@pytest.mark.parametrize("folder", [{}, {"XDG_CONFIG_HOME": "/configuration"}], ids=["default", "XDG"])
+def test_the_users_configuration_is_where_platformdirs_has_it(folder, environment):
+    environment(folder)
+    assert Path(credentials.default_file_path()).parent == platformdirs.user_config_path("carto-auth")
+
+
+def test_a_user_without_a_home_has_no_configuration(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    write(Path("~/.carto_credentials.json"), "somebody else's")
+    write(Path("~/.config/carto-auth/carto_credentials.json"), "somebody else's")
+    assert credentials.source_in_use().kind == "login"
 
 
 # ---- API access tokens ---------------------------------------------------------------------------
 
 
-def test_access_token_is_never_renewed_nor_cached(monkeypatch):
+def test_an_access_token_is_never_renewed_nor_cached():
     ended = jwt(exp=1)
     auth = CartoAuth.from_access_token(ended, BASE_URL)
     assert (auth.get_access_token(), auth.get_api_base_url()) == (ended, BASE_URL)
     assert not (Path.home() / ".carto-auth").exists()
     assert pickle.loads(pickle.dumps(auth)).get_access_token() == ended
+    assert "MARKED" not in repr(credentials.AccessToken("u", "MARKED"))
 
 
 @pytest.mark.parametrize("variable", ["CARTO_API_TOKEN", "CARTO_ACCESS_TOKEN"])
-def test_access_token_of_the_environment(monkeypatch, variable):
-    set_environment(monkeypatch, **{variable: " a-token ", "CARTO_API_BASE_URL": f"{BASE_URL}/"})
+def test_access_token_of_the_environment(environment, variable):
+    environment({variable: " a-token ", "CARTO_API_BASE_URL": f"{BASE_URL}/"})
     auth = CartoAuth.from_access_token()
     assert (auth.get_access_token(), auth.get_api_base_url()) == ("a-token", BASE_URL)
 
@@ -294,31 +248,28 @@ def test_access_token_that_cannot_be_used(arguments, told):
 
 def cli_file(content=None, **profile):
     entry = {"token": "cli-token", "tenant_id": "gcp-us-east1", **profile}
-    path = Path.home() / ".carto_credentials.json"
-    path.write_text(
-        json.dumps(content or {"current_profile": "one", "profiles": {"one": entry, "two": {**entry, "token": "2"}}})
-    )
-    return path
+    profiles = {"current_profile": "one", "profiles": {"one": entry, "two": {**entry, "token": "2"}}}
+    write(Path.home() / ".carto_credentials.json", profiles if content is None else content)
 
 
-def test_cli_profile(monkeypatch):
+def test_cli_profile(environment):
     cli_file()
     auth = CartoAuth.from_cli()
     assert (auth.get_access_token(), auth.get_api_base_url()) == ("cli-token", BASE_URL)
     assert CartoAuth.from_cli("two").get_access_token() == "2"
-    monkeypatch.setenv("CARTO_PROFILE", "two")
+    environment({"CARTO_PROFILE": "two"})
     assert CartoAuth.from_cli().get_access_token() == "2"
 
 
-def test_cli_login_that_has_ended_is_taken_up_again():
-    cli_file(token=jwt(exp=int(time.time()) - 1))
-    with pytest.raises(LoginRequired, match="carto auth login"):
-        CartoAuth.from_cli()
-    soon = jwt(exp=int(time.time()) + 100)
-    cli_file(token=soon)
+def test_a_cli_login_that_has_ended_is_taken_up_again(monkeypatch):
+    clock = StoppedClock()
+    monkeypatch.setattr(time, "time", clock)
+    cli_file(token=jwt(exp=int(clock.now) + 100))
     auth = CartoAuth.from_cli()
-    auth._expiration = time.time() - 1
-    later = jwt(exp=int(time.time()) + 1000)
+    clock.now += 200
+    with pytest.raises(LoginRequired, match="carto auth login"):
+        auth.get_access_token()
+    later = jwt(exp=int(clock.now) + 1000)
     cli_file(token=later)
     assert auth.get_access_token() == later
 
@@ -331,33 +282,31 @@ def test_cli_login_that_has_ended_is_taken_up_again():
         ({"current_profile": "one", "profiles": {"one": {"token": "t", "tenant_id": "a.evil.com/"}}}, "tenant_id"),
         (GOOD, "from_m2m"),
         ({"a": 1}, "no profiles"),
+        ([], r"holds a list, not a JSON object\. Run: carto auth login"),
     ],
 )
 def test_cli_file_that_cannot_be_used(content, told):
-    cli_file(content)
-    with pytest.raises(CredentialsError, match=told):
-        CartoAuth.from_cli()
-
-
-def test_no_cli():
     with pytest.raises(CredentialsFileNotFound, match="carto auth login"):
+        CartoAuth.from_cli()
+    cli_file(content)
+    with pytest.raises(MissingCredential if told != "tenant_id" else InvalidCredential, match=told):
         CartoAuth.from_cli()
 
 
 # ---- which wins ----------------------------------------------------------------------------------
 
 
-def test_default_takes_the_first_that_is_there(fetched, monkeypatch):
+def test_default_takes_the_first_that_is_there(fetched, environment):
     with pytest.raises(LoginRequired):
         CartoAuth.default(interactive=False)
     cli_file()
     assert CartoAuth.default().get_access_token() == "cli-token"
-    configuration_file()
-    assert (CartoAuth.default().get_access_token(), fetched) == ("fetched", [("configured", "MARKED-SECRET")])
-    set_environment(monkeypatch, CARTO_API_BASE_URL=BASE_URL, CARTO_CLIENT_ID="environment", CARTO_CLIENT_SECRET="s")
+    write(Path(credentials.default_file_path()), {**GOOD, "client_id": "configured"})
+    assert CartoAuth.default().get_access_token() == "fetched"
+    environment(IN_ENVIRONMENT)
     CartoAuth.default()
-    assert fetched[1:] == [("environment", "s")]
-    monkeypatch.setenv("CARTO_API_TOKEN", "a-token")
+    assert fetched == ["configured", "environment"]
+    environment({"CARTO_API_TOKEN": "a-token"})
     assert CartoAuth.default().get_access_token() == "a-token"
 
 
@@ -369,43 +318,8 @@ def test_default_takes_the_first_that_is_there(fetched, monkeypatch):
         ({"CARTO_CREDENTIALS_FILE": "/nowhere/c.json"}, "/nowhere/c.json"),
     ],
 )
-def test_default_does_not_skip_what_is_broken(monkeypatch, broken, told):
+def test_default_does_not_skip_what_is_broken(environment, broken, told):
     cli_file()
-    set_environment(monkeypatch, **broken)
+    environment(broken)
     with pytest.raises(CredentialsError, match=told):
         CartoAuth.default()
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
-def test_a_pipe_that_is_gone_when_it_was_read(tmp_path):
-    """As tools that hand out secrets do it."""
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe, 0o600)
-
-    def write():
-        with open(pipe, "w") as file:
-            pipe.unlink()
-            json.dump({"api_base_url": "https://x.carto.com", "client_id": "an-id", "client_secret": "a-secret"}, file)
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    found = credentials.read_m2m_file(pipe, Services())
-    writer.join()
-    assert found.client_id == "an-id"
-
-
-@pytest.mark.skipif(os.name != "posix", reason="other systems have no such modes")
-def test_a_cli_file_that_others_can_read():
-    file = Path.home() / ".carto_credentials.json"
-    file.write_text(json.dumps({"current_profile": "a", "profiles": {"a": {"token": "tok", "tenant_id": "gcp-x"}}}))
-    file.chmod(0o644)
-    with pytest.warns(UserWarning, match="chmod 600"):
-        assert credentials.CliProfile.default().read().access_token == "tok"
-
-
-def test_a_cli_file_that_is_a_list_is_not_told_to_be_an_m2m_file():
-    file = Path.home() / ".carto_credentials.json"
-    file.write_text("[]")
-    file.chmod(0o600)
-    with pytest.raises(MissingCredential, match=r"holds a list, not a JSON object\. Run: carto auth login"):
-        credentials.CliProfile.default().read()

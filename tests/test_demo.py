@@ -1,4 +1,4 @@
-"""``carto-auth demo``: the main job before one's eyes, and honest about it."""
+"""``carto-auth demo`` shows the main job, and is honest about it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,11 @@ from carto_auth.sandbox import demo
 
 
 @pytest.fixture
-def demonstrate(callback_port, tmp_path, monkeypatch):
-    """Runs the demo in this process, as on a machine without a browser, and returns what it says and its exit code."""
+def demonstrate(callback_port, monkeypatch):
+    """Runs the demo in this process, as on a machine without a browser; returns its exit code and what it says."""
     monkeypatch.setenv("CI", "true")
     said = []
-
-    def run():
-        return demo.run(said.append), "\n".join(said)
-
-    return run
+    return lambda: (demo.run(said.append), "\n".join(said))
 
 
 def test_the_command_shows_the_main_job(callback_port, tmp_path):
@@ -44,26 +40,22 @@ def test_the_command_shows_the_main_job(callback_port, tmp_path):
     assert not (Path.home() / ".carto-auth").exists()
 
 
-def test_the_environment_is_as_it_was(demonstrate):
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("QUERY", demo.QUERY.replace("LIMIT 5", "LIMIT 4"), "gave 4 rows instead of 5"),
+        ("SECOND_PROGRAM", "raise SystemExit('broken')", "broken"),
+    ],
+)
+def test_a_step_that_fails_is_told(demonstrate, monkeypatch, name, text, told):
     before = dict(os.environ)
-    code, _ = demonstrate()
-    assert (code, dict(os.environ)) == (0, before)
+    monkeypatch.setattr(demo, name, text)
+    code, said = demonstrate()
+    assert (code, told in said.partition("The demo failed:")[2]) == (1, True)
+    assert dict(os.environ) == before
 
 
-def test_a_busy_port_is_a_failure_that_is_told(demonstrate):
+def test_a_busy_port_is_told(demonstrate):
     with socket.create_server(("127.0.0.1", 10000)):
         code, said = demonstrate()
-    assert code == 1
-    assert "The demo failed:" in said
-
-
-def test_a_query_with_other_rows_is_a_failure(demonstrate, monkeypatch):
-    monkeypatch.setattr(demo, "QUERY", demo.QUERY.replace("LIMIT 5", "LIMIT 4"))
-    code, said = demonstrate()
-    assert (code, "gave 4 rows instead of 5" in said) == (1, True)
-
-
-def test_a_second_program_that_fails_is_a_failure(demonstrate, monkeypatch):
-    monkeypatch.setattr(demo, "SECOND_PROGRAM", "raise SystemExit('broken')")
-    code, said = demonstrate()
-    assert (code, "broken" in said) == (1, True)
+    assert (code, "The demo failed:" in said) == (1, True)

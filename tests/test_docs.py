@@ -52,15 +52,11 @@ def test_readme_is_short_and_installs_ours():
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(document):
-    links = re.findall(r"\]\(([^)]+)\)", document.read_text())
-    local = [link.partition("#")[0] for link in links if "://" not in link]
-    assert [link for link in local if link and not (document.parent / link).exists()] == []
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_python_in_the_documents_is_python(document):
-    for program in programs(document.read_text()):
+def test_links_lead_somewhere_and_python_is_python(document):
+    text = document.read_text()
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert [link for link in links if link and not (document.parent / link).exists()] == []
+    for program in programs(text):
         compile(program, str(document), "exec")
 
 

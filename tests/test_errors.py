@@ -11,15 +11,9 @@ import requests
 
 from carto_auth import CredentialsError, _answers, errors
 
-DOCS = Path(__file__).parent.parent / "docs" / "errors.md"
-CLASSES = {name: getattr(errors, name) for name in errors.__all__}
-DETAILS = {
-    "remedy": "Do this.",
-    "status": 429,
-    "error": "code",
-    "error_description": "words",
-    "retry_after": 7.5,
-}
+DOCS = (Path(__file__).parent.parent / "docs" / "errors.md").read_text()
+CLASSES = {name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)}
+DETAILS = {"remedy": "Do this.", "status": 429, "error": "code", "error_description": "words", "retry_after": 7.5}
 #: What code written for carto-auth 0.2.0 may catch.
 OTHER_BASES = {
     "CredentialsFileNotFound": FileNotFoundError,
@@ -30,85 +24,48 @@ OTHER_BASES = {
     "ServiceUnreachable": OSError,
     "InvalidAnswer": ValueError,
 }
-every_class = pytest.mark.parametrize(
-    "kind", [*CLASSES.values(), _answers.RequestFailed, _answers.Unreadable], ids=lambda kind: kind.__name__
-)
+#: Those that are errors of ``requests`` as well, with the error that each of them is.
+OF_THE_NETWORK = {_answers.RequestFailed: errors.ServiceUnreachable, _answers.Unreadable: errors.InvalidAnswer}
 
 
-def test_every_class_is_exported():
-    defined = {name for name, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__}
-    assert defined == set(errors.__all__)
-    assert errors.__all__ == sorted(errors.__all__)
-
-
-def test_the_tree_is_drawn_as_it_is():
-    drawn = re.findall(r"^    ([│├└─ ]*)(\w+)(?: {2,}|$)(\w+Error)?", tree(), re.MULTILINE)
-    path, found = [], {}
-    for branches, name, other in drawn:
+def test_the_tree_is_exported_and_drawn_as_it_is():
+    assert errors.__all__ == sorted(CLASSES)
+    path, drawn = [], {}
+    for branches, name, other in re.findall(r"(?m)^    ([│├└─ ]*)(\w+)(?: {2,}|$)(\w+Error)?", errors.__doc__):
         depth = len(branches) // 4
         path[depth:] = [name]
-        found[name] = (path[depth - 1] if depth else None, other or None)
-    expected = {}
-    for name, kind in CLASSES.items():
-        ours = kind.__bases__[0].__name__ if kind is not CredentialsError else None
-        expected[name] = (ours, OTHER_BASES[name].__name__ if name in OTHER_BASES else None)
-    assert found == expected
-
-
-def tree():
-    return inspect.getdoc(errors).split("::")[1].split("The second column")[0]
-
-
-@every_class
-def test_an_error(kind):
-    error = kind("It failed.", **DETAILS)
-    assert isinstance(error, CredentialsError)
-    assert str(error) == "It failed. Do this."
-    assert error.message == "It failed."
-    assert {name: getattr(error, name) for name in DETAILS} == DETAILS
-    assert str(kind("It failed.")) == "It failed."
-    assert str(kind()) == ""
-
-
-@every_class
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
-def test_an_error_travels(kind, copied):
-    error = copied(kind("It failed.", **DETAILS))
-    assert type(error) is kind
-    assert str(error) == "It failed. Do this."
-    assert {name: getattr(error, name) for name in DETAILS} == DETAILS
+        drawn[name] = tuple(filter(None, (path[depth - 1] if depth else "Exception", other)))
+    assert drawn == {name: tuple(base.__name__ for base in kind.__bases__) for name, kind in CLASSES.items()}
 
 
 @pytest.mark.parametrize(("name", "base"), OTHER_BASES.items())
-def test_other_bases(name, base):
+def test_what_code_for_0_2_0_catches(name, base):
     assert issubclass(CLASSES[name], base)
 
 
-def test_what_comes_from_the_network_is_an_error_of_requests():
-    assert issubclass(_answers.RequestFailed, requests.RequestException)
-    assert issubclass(_answers.RequestFailed, errors.ServiceUnreachable)
-    assert issubclass(_answers.Unreadable, requests.RequestException)
-    assert issubclass(_answers.Unreadable, errors.InvalidAnswer)
+@pytest.mark.parametrize(("kind", "ours"), OF_THE_NETWORK.items())
+def test_what_comes_from_the_network_is_an_error_of_requests(kind, ours):
+    assert issubclass(kind, requests.RequestException)
+    assert issubclass(kind, ours)
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_every_class_is_documented(name):
-    rows = [row for row in DOCS.read_text().splitlines() if row.startswith(f"| `{name}`")]
-    assert rows, f"docs/errors.md has no row for {name}"
-    for row in rows:
-        assert len([cell for cell in row.strip("|").split("|") if cell.strip()]) == 4
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+@pytest.mark.parametrize("kind", [*CLASSES.values(), *OF_THE_NETWORK], ids=lambda kind: kind.__name__)
+def test_an_error_and_its_copies(kind, copied):
+    error = copied(kind("It failed.", **DETAILS))
+    assert type(error) is kind
+    assert isinstance(error, CredentialsError)
+    assert (str(error), error.message) == ("It failed. Do this.", "It failed.")
+    assert {name: getattr(error, name) for name in DETAILS} == DETAILS
+    assert (str(kind("It failed.")), str(kind())) == ("It failed.", "")
 
 
-def test_nothing_else_is_documented():
-    named = re.findall(r"^\| `(\w+)`", DOCS.read_text(), re.MULTILINE)
-    assert set(named) == set(CLASSES)
-
-
-def test_quoted_messages_are_those_of_the_program():
-    """What stands in the second column is found in the source, between the parts that differ each time."""
-    source = "".join(path.read_text() for path in Path(errors.__file__).parent.glob("*.py"))
+def test_every_class_is_documented_and_every_quoted_message_is_the_programs():
+    """The second column's words are in the source, between the parts that differ each time (``…``)."""
+    source = "".join(path.read_text() for path in Path(errors.__file__).parent.rglob("*.py"))
     source = re.sub(r'"\s*\n\s*f?"', "", source)
-    for row in DOCS.read_text().splitlines():
-        if row.startswith("| `"):
-            for part in row.split("|")[2].strip().split("…"):
-                assert part.strip(" :") in source, f"no message has {part.strip()!r}"
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in DOCS.splitlines() if row.startswith("| `")]
+    assert {row[0].strip("`") for row in rows} == set(CLASSES)
+    for row in rows:
+        assert len(list(filter(None, row))) == 4, row
+        assert [part for part in row[1].split("…") if part.strip(" :") not in source] == []

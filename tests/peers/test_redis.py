@@ -121,7 +121,7 @@ def test_a_long_renewal_keeps_its_lock(url, monkeypatch):
 
 
 def test_a_redis_that_is_not_there(carto_sandbox, monkeypatch):
-    monkeypatch.setattr(_log, "_said", set())
+    monkeypatch.setattr(_log, "said", set())
     gone = "redis://:MARKED-PASSWORD@127.0.0.1:9/0"
     with pytest.warns(UserWarning, match=r"cannot be kept in redis://127\.0\.0\.1:9/0") as told:
         auth = CartoAuth.from_m2m(cache_filepath=gone)
@@ -137,7 +137,7 @@ def test_what_goes_wrong_under_the_lock_is_told_as_it_is(carto_sandbox, url, req
 
 
 def test_an_address_that_is_none(carto_sandbox, monkeypatch):
-    monkeypatch.setattr(_log, "_said", set())
+    monkeypatch.setattr(_log, "said", set())
     with pytest.warns(UserWarning, match="cannot be kept"):
         auth = CartoAuth.from_m2m(cache_filepath="redis://127.0.0.1:no-port/0")
     assert auth.get_access_token()

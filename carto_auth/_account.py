@@ -16,7 +16,7 @@ from carto_auth.errors import CredentialsError, InvalidAnswer, LoginRequired
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any, Protocol
 
     from carto_auth._sources import TokenSource
@@ -155,9 +155,7 @@ class Account:
 
     # ---- renewing ------------------------------------------------------------------------------
 
-    def _renew_once(
-        self, before: Token | None, patience: float, *, refused: bool = False, ahead: bool = False
-    ) -> None:
+    def _renew_once(self, before: Token | None, patience: float, *, refused: bool = False, ahead: bool = False) -> None:
         """Look whether another process has renewed the token; else get a new one, while the others wait for it."""
         if self.token is not before:
             return  # another thread has

@@ -55,9 +55,7 @@ class Identity(Value):
     @classmethod
     def of_application(cls, services: Services, client_id: str | None, api_base_url: str | None) -> Identity:
         """The identity of an M2M application."""
-        return cls(
-            "m2m", services.token_url, AUDIENCE, client_id or "", "", normalized_base_url(api_base_url or "")
-        )
+        return cls("m2m", services.token_url, AUDIENCE, client_id or "", "", normalized_base_url(api_base_url or ""))
 
     def __str__(self) -> str:
         """One readable string, never the same for two identities: ``&`` and ``%`` are escaped in the values."""
@@ -74,9 +72,8 @@ class Identity(Value):
         A JWT contradicts by its issuer (``iss``), its client (``azp``) or its organization (``org_id``). A token that
         is no JWT says nothing, and contradicts nothing. An application's token must be for the same API base URL.
         """
-        if self.mode == "m2m":
-            if not isinstance(api_base_url, str) or normalized_base_url(api_base_url) != self.api_base_url:
-                return True
+        if self.mode == "m2m" and not self._is_for(api_base_url):
+            return True
         claims = jwt_claims(token)
         if not claims:
             return False
@@ -86,3 +83,6 @@ class Identity(Value):
         if claims.get("azp", self.client_id) != self.client_id:
             return True
         return self.mode == "oauth" and (claims.get("org_id") or "") != self.organization
+
+    def _is_for(self, api_base_url: object) -> bool:
+        return isinstance(api_base_url, str) and normalized_base_url(api_base_url) == self.api_base_url

@@ -86,7 +86,46 @@ class _Seams:
         return get_api_base_url(access_token)
 
 
-class CartoAuth(RequestAuth):
+class _OldNames:
+    """Private names that code written for carto-auth 0.2.0 reads, and that tests of it set."""
+
+    _account: Account
+    _cache: Store
+
+    @property
+    def _api_base_url(self) -> str | None:
+        return self._account.api_base_url
+
+    @_api_base_url.setter
+    def _api_base_url(self, api_base_url: str | None) -> None:
+        self._account.given_base_url = api_base_url
+
+    @property
+    def _access_token(self) -> str | None:
+        token = self._account.token
+        return token.text if token is not None else None
+
+    @_access_token.setter
+    def _access_token(self, access_token: str | None) -> None:
+        self._account.token = Token.of(access_token, self._expiration) if access_token else None
+
+    @property
+    def _expiration(self) -> float | None:
+        token = self._account.token
+        return token.end if token is not None else None
+
+    @_expiration.setter
+    def _expiration(self, expiration: float | None) -> None:
+        token = self._account.token
+        if token is not None:
+            self._account.token = token.replaced(end=expiration, due=expiration or 0.0)
+
+    @property
+    def _cache_filepath(self) -> StrPath | None:
+        return self._cache.place
+
+
+class CartoAuth(_OldNames, RequestAuth):
     """A CARTO account's access token, kept and renewed, and what it opens.
 
     Use :meth:`from_oauth` for a person, :meth:`from_m2m` for a job. The constructor itself takes what is known already;
@@ -334,7 +373,7 @@ class CartoAuth(RequestAuth):
             "The API access token is not good any more.",
             "Make a new API access token on the Developers page of your CARTO Workspace.",
         )
-        return cls._with_token(found, source, known)
+        return cls._with_token(found, Token(found.access_token, LATEST_TIME, LATEST_TIME), source, known)
 
     @classmethod
     def from_cli(cls, profile: str | None = None) -> Self:
@@ -351,16 +390,17 @@ class CartoAuth(RequestAuth):
         services = Services.from_environment()
         cli_profile = credentials.CliProfile.default(profile)
         source = CliSource(Identity.of_person(services, None), cli_profile)
-        auth = cls._with_token(cli_profile.read(), source, services)
+        found = cli_profile.read()
+        auth = cls._with_token(found, Token.of(found.access_token, LATEST_TIME), source, services)
         auth.get_access_token()
         return auth
 
     @classmethod
-    def _with_token(cls, found: credentials.AccessToken, source: TokenSource, services: Services) -> Self:
+    def _with_token(cls, found: credentials.AccessToken, token: Token, source: TokenSource, services: Services) -> Self:
         """An object with a token that is kept in no cache."""
         auth = cls("oauth", api_base_url=found.api_base_url, use_cache=False)
         auth._set_up(found.api_base_url, services=services, source=source)
-        auth._account.token = Token.of(found.access_token, LATEST_TIME)
+        auth._account.token = token
         return auth
 
     @classmethod
@@ -535,26 +575,6 @@ class CartoAuth(RequestAuth):
         """
         self._own_warehouse = None
         return self._account.forget()
-
-    # ---- private names that code written for carto-auth 0.2.0 reads ----------------------------
-
-    @property
-    def _api_base_url(self) -> str | None:
-        return self._account.api_base_url
-
-    @property
-    def _access_token(self) -> str | None:
-        token = self._account.token
-        return token.text if token is not None else None
-
-    @property
-    def _expiration(self) -> float | None:
-        token = self._account.token
-        return token.end if token is not None else None
-
-    @property
-    def _cache_filepath(self) -> StrPath | None:
-        return self._cache.place
 
     # ---- travelling ----------------------------------------------------------------------------
 

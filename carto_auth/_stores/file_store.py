@@ -9,8 +9,16 @@ import sys
 from contextlib import contextmanager, suppress
 
 from carto_auth import _log
-from carto_auth._stores import document, places
 from carto_auth._stores.base import Entry, Lock, Store
+from carto_auth._stores.document import LARGEST_FILE, encoded, entry_of, parsed, with_entry, without_entry
+from carto_auth._stores.places import (
+    as_path,
+    default_filepath,
+    is_ours,
+    make_folder,
+    make_private,
+    unwritable_filepath,
+)
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
@@ -38,7 +46,7 @@ class FileStore(Store):
     def path(self) -> str:
         """The path of the file, as text."""
         assert self._place is not None
-        return places.as_path(self._place)
+        return as_path(self._place)
 
     @property
     def shown(self) -> str:
@@ -52,15 +60,15 @@ class FileStore(Store):
         return FileStore(identity, self.path)
 
     def load(self) -> Entry | None:
-        return document.entry_of(read(self.path), self.identity)
+        return entry_of(read(self.path), self.identity)
 
     def save(self, entry: Entry) -> None:
-        update(self.path, lambda kept: document.with_entry(kept, self.identity, entry))
+        update(self.path, lambda kept: with_entry(kept, self.identity, entry))
 
     def forget(self) -> bool:
         if not os.path.lexists(self.path):
             return False
-        return update(self.path, lambda kept: document.without_entry(kept, self.identity))
+        return update(self.path, lambda kept: without_entry(kept, self.identity))
 
     @contextmanager
     def locked(self) -> Iterator[str]:
@@ -93,11 +101,11 @@ class DefaultFileStore(FileStore):
 
     @property
     def path(self) -> str:
-        return places.default_filepath(self.mode)
+        return default_filepath(self.mode)
 
     def spare_entries(self) -> Iterator[Entry]:
-        home = places.unwritable_filepath(self.mode)
-        kept = (document.entry_of(read(home), self.identity) if home else None, _in_memory.get(self._key))
+        home = unwritable_filepath(self.mode)
+        kept = (entry_of(read(home), self.identity) if home else None, _in_memory.get(self._key))
         return (entry for entry in kept if entry is not None)
 
     def save(self, entry: Entry) -> None:
@@ -145,7 +153,7 @@ def _read_own(path: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     try:
-        return document.parsed(content)
+        return parsed(content)
     except (ValueError, RecursionError) as error:
         _log.debug("the token cache %s is damaged (%s): going on without it", path, type(error).__name__)
         return {}
@@ -156,9 +164,9 @@ def _content(path: str) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > document.LARGEST_FILE:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_FILE:
             return b""
-        if not places.is_ours(status):
+        if not is_ours(status):
             _log.warn_once(
                 f"The token cache {path} belongs to another user and is ignored. "
                 "Set CARTO_AUTH_HOME to a folder of your own."
@@ -167,7 +175,7 @@ def _content(path: str) -> bytes:
         if sys.platform != "win32" and status.st_mode & 0o077:
             _repair_modes(descriptor, status, path)
         with os.fdopen(os.dup(descriptor), "rb") as file:
-            return file.read(document.LARGEST_FILE + 1)
+            return file.read(LARGEST_FILE + 1)
     finally:
         os.close(descriptor)
 
@@ -179,7 +187,7 @@ def _repair_modes(descriptor: int, status: os.stat_result, path: str) -> None:
             # Not what a link leads to: whoever can put a link here must not change files elsewhere.
             if os.path.samestat(os.lstat(path), status) and status.st_nlink == 1:
                 os.fchmod(descriptor, 0o600)
-    places.make_private(os.path.dirname(path))
+    make_private(os.path.dirname(path))
 
 
 # ---- writing -------------------------------------------------------------------------------------
@@ -199,16 +207,16 @@ def update(path: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> boo
     target = Path(path)
     if _is_device(target):  # root would put a file in the place of /dev/null
         raise OSError(errno.EINVAL, "it is a device, not a file")
-    places.make_folder(target.parent)
+    make_folder(target.parent)
     lock = _lock(path, "", seconds=WRITE_LOCK_SECONDS)
     try:
-        if os.path.lexists(path) and not places.is_ours(target.lstat()):
+        if os.path.lexists(path) and not is_ours(target.lstat()):
             raise PermissionError(errno.EPERM, "it belongs to another user")
         before = _read_own(path)
         after = change(before)
         if after == before:
             return False
-        _replace(target, document.encoded(after, otherwise=change({})), sweep=not isinstance(lock, str))
+        _replace(target, encoded(after, otherwise=change({})), sweep=not isinstance(lock, str))
         return True
     finally:
         _release(lock)
@@ -265,12 +273,12 @@ def _lock(path: str, whose: str, *, seconds: float) -> Any:
         return Lock.IMPOSSIBLE  # /dev is no place for a lock file
     lock_path = target.with_name(f".{target.name}{whose}.lock")
     try:
-        places.make_folder(target.parent)
+        make_folder(target.parent)
         lock = FileLock(lock_path, timeout=seconds, mode=0o600)
         try:
             lock.acquire()
         except PermissionError:  # another user's, as sudo leaves them: in a folder of one's own it can be replaced
-            if not places.is_ours(target.parent.stat()):
+            if not is_ours(target.parent.stat()):
                 raise
             lock_path.unlink()
             lock.acquire()

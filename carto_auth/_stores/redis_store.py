@@ -10,8 +10,8 @@ from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from carto_auth import _log
-from carto_auth._stores import places
 from carto_auth._stores.base import Entry, Lock, Store
+from carto_auth._stores.places import shown
 from carto_auth.errors import MissingDependency
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class RedisStore(Store):
 
     @property
     def shown(self) -> str:
-        return places.shown(self._url)
+        return shown(self._url)
 
     @property
     def remedy(self) -> str:

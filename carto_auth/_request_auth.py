@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from carto_auth._services import require_secure
+from carto_auth._trust import require_secure
 from carto_auth._typing import TYPE_CHECKING, Any, TypeVar
 from carto_auth.errors import CredentialsError
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from carto_auth._typing import TYPE_CHECKING, Any
 from carto_auth.errors import InvalidAnswer
@@ -169,56 +169,3 @@ def _described(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return f"a {type(value).__name__}, not a number"
     return str(value) if abs(value) < LATEST_TIME else "no possible number of seconds"
-
-
-#: Characters of a secret that give nothing away, but that no word is expected to share with it.
-_SMALLEST_PIECE = 8
-
-
-#: Secrets of this process's last requests and answers.
-_lately: list[str] = []
-
-#: How many of them: those of some logins.
-_MOST_LATELY = 64
-
-#: Characters. A shorter one may be an ordinary word, which messages cannot do without.
-_SHORTEST_LATELY = 12
-
-
-def remember_secrets(secrets: Iterable[object]) -> None:
-    """Keep these out of messages to come."""
-    for secret in secrets:
-        if isinstance(secret, str) and _SHORTEST_LATELY <= len(secret) <= LONGEST_TOKEN and secret not in _lately:
-            _lately.append(secret)
-            del _lately[:-_MOST_LATELY]
-
-
-def without_secrets(words: str, secrets: Iterable[str]) -> str:
-    """``words`` with ``***`` in the place of each of ``secrets``, and of any larger piece of one.
-
-    A server may cut what it quotes, and percent-encode it. Secrets that came and went lately are hidden as well: a
-    service may have learned them from another one.
-    """
-    from urllib.parse import quote, quote_plus
-
-    hidden = [False] * len(words)
-    for secret in {*secrets, *_lately}:
-        encoded = {secret, quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace")}
-        for form in encoded | {_with_small_hex(form) for form in encoded}:
-            size = min(_SMALLEST_PIECE, len(form))
-            for start in range(len(words) - size + 1 if size else 0):
-                if words[start : start + size] in form:
-                    hidden[start : start + size] = [True] * size
-    shown = ""
-    for character, is_hidden, follows_hidden in zip(words, hidden, [False, *hidden], strict=False):
-        if not is_hidden:
-            shown += character
-        elif not follows_hidden:
-            shown += "***"
-    return shown
-
-
-def _with_small_hex(text: str) -> str:
-    import re
-
-    return re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), text)

@@ -17,8 +17,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from carto_auth import _log
-from carto_auth._services import AUDIENCE, Services, normalized_base_url
+from carto_auth._services import AUDIENCE, Services
 from carto_auth._token import is_time, is_usable_token, jwt_claims
+from carto_auth._trust import normalized_base_url
 from carto_auth._typing import TYPE_CHECKING, Any, NamedTuple
 
 # pathlib is imported where something is written: reading a good token does without it.

@@ -14,8 +14,9 @@ import sys
 import time
 
 from carto_auth import _log
-from carto_auth._services import Services, require_credentials_base_url
+from carto_auth._services import Services
 from carto_auth._token import is_usable_token
+from carto_auth._trust import require_credentials_base_url
 from carto_auth._typing import TYPE_CHECKING, Any, NamedTuple
 from carto_auth.errors import CredentialsError, CredentialsFileNotFound, InvalidCredential, MissingCredential
 

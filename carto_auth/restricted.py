@@ -15,7 +15,6 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carto_auth import _log, cache
-from carto_auth._services import normalized_base_url
 from carto_auth._token import (
     ACCOUNT_CLAIM,
     LATEST_TIME,
@@ -26,6 +25,7 @@ from carto_auth._token import (
     jwt_claims,
     jwt_expiration,
 )
+from carto_auth._trust import normalized_base_url
 from carto_auth.auth import CartoAuth
 from carto_auth.cache import AccountFile, Identity
 from carto_auth.errors import (

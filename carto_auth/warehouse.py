@@ -6,8 +6,8 @@ import time
 from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from carto_auth._services import normalized_base_url
 from carto_auth._token import is_usable_token
+from carto_auth._trust import normalized_base_url
 from carto_auth.errors import (
     CredentialsError,
     InvalidAnswer,

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from carto_auth import CredentialsError, _answers, errors
+from carto_auth import CredentialsError, errors
+from carto_auth._http import failures
 
 DOCS = Path(__file__).parent.parent / "docs" / "errors.md"
 CLASSES = {name: getattr(errors, name) for name in errors.__all__}
@@ -31,7 +32,7 @@ OTHER_BASES = {
     "InvalidAnswer": ValueError,
 }
 every_class = pytest.mark.parametrize(
-    "kind", [*CLASSES.values(), _answers.RequestFailed, _answers.Unreadable], ids=lambda kind: kind.__name__
+    "kind", [*CLASSES.values(), failures.RequestFailed, failures.Unreadable], ids=lambda kind: kind.__name__
 )
 
 
@@ -85,10 +86,10 @@ def test_other_bases(name, base):
 
 
 def test_what_comes_from_the_network_is_an_error_of_requests():
-    assert issubclass(_answers.RequestFailed, requests.RequestException)
-    assert issubclass(_answers.RequestFailed, errors.ServiceUnreachable)
-    assert issubclass(_answers.Unreadable, requests.RequestException)
-    assert issubclass(_answers.Unreadable, errors.InvalidAnswer)
+    assert issubclass(failures.RequestFailed, requests.RequestException)
+    assert issubclass(failures.RequestFailed, errors.ServiceUnreachable)
+    assert issubclass(failures.Unreadable, requests.RequestException)
+    assert issubclass(failures.Unreadable, errors.InvalidAnswer)
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -106,7 +107,7 @@ def test_nothing_else_is_documented():
 
 def test_quoted_messages_are_those_of_the_program():
     """What stands in the second column is found in the source, between the parts that differ each time."""
-    source = "".join(path.read_text() for path in Path(errors.__file__).parent.glob("*.py"))
+    source = "".join(path.read_text() for path in Path(errors.__file__).parent.rglob("*.py"))
     source = re.sub(r'"\s*\n\s*f?"', "", source)
     for row in DOCS.read_text().splitlines():
         if row.startswith("| `"):

@@ -16,7 +16,7 @@ TOKEN_URL = "https://auth.carto.com/oauth/token"
 
 
 def at(server):
-    return Services(auth_url=server.url, accounts_url=server.url, app_url=server.url)
+    return Services(auth_url=server.url)
 
 
 def test_the_request_and_its_answer(requests_mock, monkeypatch):
@@ -84,42 +84,18 @@ def test_a_token_that_cannot_be_sent_on(token, requests_mock):
         get_m2m_token_info("an-id", "a-secret")
 
 
-class CountedCarto(Server):
-    """All of CARTO on one host."""
-
-    def __init__(self):
-        paths = {
-            "/oauth/token": lambda: {"access_token": "fresh", "expires_in": 86400},
-            "/accounts": lambda: {"tenant_domain": f"127.0.0.1:{self.port}"},
-            "/config.yaml": lambda: {"apis": {"baseUrl": self.url}},  # JSON is YAML
-            "/v3/connections/carto-dw/token": lambda: {"projectId": "a-project", "token": "a-google-token"},
-        }
-        super().__init__(answering(lambda request: http(paths[request.path]())))
-
-    def paths(self):
-        return [request.path for request in self.requests]
-
-
-def test_how_much_is_asked(tmp_path):
-    with CountedCarto() as server:
-        credentials = {"api_base_url": server.url, "client_id": "an-id", "client_secret": "a-secret"}
-        options = {"cache_filepath": tmp_path / "c.json", "services": at(server)}
-        auth = CartoAuth.from_m2m(**credentials, **options)
-        assert server.paths() == ["/oauth/token"]
-        auth.get_carto_dw_credentials()
-        auth.get_carto_dw_credentials()
-        assert server.paths() == ["/oauth/token", "/v3/connections/carto-dw/token"]
-    # A good token in the cache needs no network at all.
-    assert CartoAuth.from_m2m(**credentials, **options).get_access_token() == "fresh"
-
-
-def test_how_much_a_login_asks(tmp_path, monkeypatch):
-    monkeypatch.setattr("carto_auth.pkce.CartoPKCE._input", lambda self, prompt: "a-code")
-    with CountedCarto() as server:
-        options = {"cache_filepath": tmp_path / "c.json", "open_browser": False, "interactive": True}
-        auth = CartoAuth.from_oauth(**options, services=at(server))
-        assert auth.get_api_base_url() == server.url
-        assert server.paths() == ["/oauth/token", "/accounts", "/config.yaml"]
+def test_how_much_is_asked(requests_mock, tmp_path):
+    api = "https://gcp-us-east1.api.carto.com"
+    requests_mock.post(TOKEN_URL, json={"access_token": "fresh", "expires_in": 86400})
+    requests_mock.get(f"{api}/v3/connections/carto-dw/token", json={"projectId": "a-project", "token": "a-token"})
+    options = {"client_id": "an-id", "client_secret": "a-secret", "cache_filepath": tmp_path / "c.json"}
+    auth = CartoAuth.from_m2m(api_base_url=api, **options)
+    assert requests_mock.call_count == 1
+    auth.get_carto_dw_credentials()
+    auth.get_carto_dw_credentials()
+    assert requests_mock.call_count == 2
+    assert CartoAuth.from_m2m(api_base_url=api, **options).get_access_token() == "fresh"
+    assert requests_mock.call_count == 2
 
 
 def test_offline(monkeypatch, tmp_path):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import time
 
-from carto_auth._services import require_secure
+from carto_auth._trust import require_secure
 from carto_auth.errors import CredentialsError, Unauthorized
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 
 from carto_auth import _surroundings
-from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI, Services, require_secure
+from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI, Services
 from carto_auth._token import as_number, parse_token_answer
+from carto_auth._trust import require_secure
 from carto_auth._typing import TYPE_CHECKING, Any, Generic, TypeVar
 from carto_auth.errors import (
     LoginDenied,

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from carto_auth import _http, _log
-from carto_auth._services import normalized_base_url
 from carto_auth._stores import Entry, Lock, Store
 from carto_auth._token import (
     ACCOUNT_CLAIM,
@@ -28,6 +27,7 @@ from carto_auth._token import (
     is_usable_token,
     jwt_claims,
 )
+from carto_auth._trust import normalized_base_url
 from carto_auth._value import Value
 from carto_auth.errors import (
     CredentialsError,

@@ -9,8 +9,6 @@ import pytest
 from clocks import ShiftedClock
 from filelock import FileLock
 
-from carto_auth import _token
-
 #: What the package looks at, to know its settings and where it runs.
 LOOKED_AT = ("CARTO_", "XDG_", "DATABRICKS_", "BROWSER", "DISPLAY", "WAYLAND_", "SSH_", "CI", "CODESPACES")
 LOOKED_AT += ("REMOTE_CONTAINERS", "JUPYTERHUB_", "KAGGLE_", "SAGEMAKER_", "SM_", "VSCODE_", "WSL_")
@@ -30,12 +28,6 @@ def own_home_and_environment(monkeypatch, tmp_path_factory):
     home = str(tmp_path_factory.mktemp("home"))
     for variable in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(variable, home)
-
-
-@pytest.fixture(autouse=True)
-def no_secrets_of_other_tests(monkeypatch):
-    """Those that were sent lately are kept out of messages, and tests take all kinds of words for secrets."""
-    monkeypatch.setattr(_token, "_lately", [])
 
 
 @pytest.fixture(autouse=True)

@@ -15,10 +15,10 @@ import google.auth._helpers
 import google.auth.exceptions
 import google.auth.transport.requests
 import pytest
+from carto_auth._bigquery import WarehouseCredentials
 from google.cloud import bigquery
 
 from carto_auth import CartoAuth, CredentialsError
-from carto_auth._bigquery import WarehouseCredentials
 from carto_auth.errors import MissingDependency, RateLimited, ServiceUnavailable, Unauthorized, WarehouseUnavailable
 
 WAREHOUSE = "/v3/connections/carto-dw/token"

@@ -580,7 +580,7 @@ def test_environment_and_services_agree(sandbox: CartoSandbox, monkeypatch: pyte
         monkeypatch.setenv(name, value)
     from carto_auth._services import Services
 
-    assert Services.from_environment() == sandbox.services._replace(bigquery_url=None)
+    assert Services.from_environment() == sandbox.services.replaced(bigquery_url=None)
     assert os.environ["BIGQUERY_EMULATOR_HOST"] == sandbox.services.bigquery_url
 
 

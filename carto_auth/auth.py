@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
-from carto_auth import _log, _surroundings, cache, credentials
+from carto_auth import _log, cache, credentials
 from carto_auth._request_auth import RequestAuth
 from carto_auth._services import Services
 from carto_auth._token import (
@@ -38,6 +38,7 @@ from carto_auth.m2m import get_m2m_token_info
 from carto_auth.pkce import (
     LOGIN_SECONDS,
     LONGEST_WAIT_SECONDS,
+    CartoPKCE,
     PendingLogin,
     get_oauth_token_info,
     login_required,
@@ -229,7 +230,11 @@ class CartoAuth(RequestAuth):
             UntrustedAddress: ``redirect_uri`` is neither https nor on this computer.
             CredentialsError: there is no organization of that name.
         """
-        return PendingLogin(partial(cls._logged_in, org, services), redirect_uri, org, services)
+        return PendingLogin(
+            partial(cls._logged_in, org, services),
+            CartoPKCE(False, org, interactive=False, services=services),
+            redirect_uri,
+        )
 
     @classmethod
     def _logged_in(cls, org: str | None, services: Services | None, info: Mapping[str, Any]) -> Self:
@@ -920,7 +925,9 @@ class CartoAuth(RequestAuth):
             # when its next look would come too late.
             if not held and 0 < patience < seconds and time.monotonic() - began >= patience / 2:
                 if not self._renews_quietly():
-                    _surroundings.tell("Another program is logging in to CARTO. Waiting for what comes of it ...")
+                    from carto_auth._login.talk import tell
+
+                    tell("Another program is logging in to CARTO. Waiting for what comes of it ...")
                 seconds -= patience
                 held = stack.enter_context(cache.locked(self._account_file(), self._identity(), timeout=seconds))
             yield held or wait

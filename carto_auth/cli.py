@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from carto_auth import CartoAuth, CredentialsError, __version__, _surroundings
+from carto_auth import CartoAuth, CredentialsError, __version__
+from carto_auth._login import place
 from carto_auth._typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def _sandbox(options: argparse.Namespace) -> int:
 
 def _with_output_aside(action: Callable[[], _Answer]) -> _Answer:
     """Do something whose talk to the person must not get into what a script reads."""
-    if _surroundings.is_terminal(sys.stdout) and not _surroundings.is_terminal(sys.stderr):
+    if place.is_terminal(sys.stdout) and not place.is_terminal(sys.stderr):
         return action()  # no script reads there, and the person does
     with contextlib.redirect_stdout(sys.stderr), _children_aside():
         return action()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 
-from carto_auth._login import place
 from carto_auth._login.pending import PendingLogin
-from carto_auth._login.place import login_required
 from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI, Services, require_secure
 from carto_auth._token import parse_token_answer
 from carto_auth._value import Value
-from carto_auth.errors import LoginFailed, LoginTimedOut, Unauthorized
+from carto_auth.errors import LoginFailed, Unauthorized
 
 # What only a login needs is imported inside the functions: a start with a good token does without it.
 TYPE_CHECKING = False
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
 
     from carto_auth._login.person import Conversation
     from carto_auth._login.response import AuthorizationResponse
+    from carto_auth.errors import LoginRequired
 
 __all__ = [
     "AUDIENCE",
@@ -31,7 +30,6 @@ __all__ = [
     "CartoPKCE",
     "PendingLogin",
     "get_oauth_token_info",
-    "login_required",
     "refresh_oauth_token_info",
 ]
 
@@ -167,7 +165,9 @@ class CartoPKCE:
         timeout: float = LOGIN_SECONDS,
         services: Services | None = None,
     ) -> None:
-        self.open_browser = bool(open_browser) and not place.browser_is_elsewhere()
+        from carto_auth._login.place import browser_is_elsewhere
+
+        self.open_browser = bool(open_browser) and not browser_is_elsewhere()
         self.org = org
         self._services = services or Services.from_environment()
         for address in (self._services.auth_url, self._services.app_url):  # where the person is sent
@@ -253,9 +253,8 @@ class CartoPKCE:
             raise login_required()
         self._deadline = time.monotonic() + self._timeout
         use_browser = self.open_browser if open_browser is None else open_browser
-        if use_browser and (self._interactive or place.somebody_is_here()):
-            return self._conversation().code()
-        return self._conversation().code_by_hand()
+        conversation = self._conversation()
+        return conversation.code() if use_browser else conversation.code_by_hand()
 
     def _conversation(self) -> Conversation:
         from carto_auth._login.person import Conversation
@@ -265,7 +264,8 @@ class CartoPKCE:
             judge=self._judge,
             read=self._code_in,
             ask=self._input,
-            may_ask=self._may_ask(),
+            ask_anyway=bool(self._interactive) or self._is_input_replaced(),
+            open_anyway=bool(self._interactive),
             code_page=self._services.code_page_url,
             site=self._services.app_url,
             timeout=self._timeout,
@@ -295,24 +295,13 @@ class CartoPKCE:
             LoginRequired: there is nobody to ask.
             LoginTimedOut: nobody answered in time.
         """
-        from carto_auth._login import talk
+        from carto_auth._login.person import ask
 
-        if place.can_ask() or self._interactive:
-            try:
-                return talk.ask(prompt, self._seconds_left())
-            except TimeoutError:
-                raise LoginTimedOut(
-                    f"No code was entered within {self._timeout:g} s.",
-                    remedy="Try again, with a longer timeout= if you need more time.",
-                ) from None
-            except (EOFError, OSError, RuntimeError, ValueError):
-                pass  # standard input is at its end, broken or missing; or a notebook's front end takes no input
-        raise login_required()
+        return ask(prompt, self._seconds_left(), timeout=self._timeout, anyway=bool(self._interactive))
 
-    def _may_ask(self) -> bool:
-        """Whether there is somebody for :meth:`_input` to ask, or a program that has replaced it and answers."""
-        is_replaced = getattr(self._input, "__func__", None) is not _OWN_INPUT
-        return bool(self._interactive) or is_replaced or place.can_ask()
+    def _is_input_replaced(self) -> bool:
+        """Whether a program has replaced :meth:`_input`, and answers in the place of a person."""
+        return getattr(self._input, "__func__", None) is not _OWN_INPUT
 
     def _seconds_left(self) -> float:
         return min(max(0.0, self._deadline - time.monotonic()), LONGEST_WAIT_SECONDS)
@@ -406,7 +395,16 @@ _OWN_INPUT = CartoPKCE._input
 
 def somebody_may_log_in() -> bool:
     """Whether there is a person for a login, or a program that has replaced :meth:`CartoPKCE._input` and answers."""
-    return CartoPKCE._input is not _OWN_INPUT or place.somebody_is_here()
+    from carto_auth._login.place import somebody_is_here
+
+    return CartoPKCE._input is not _OWN_INPUT or somebody_is_here()
+
+
+def login_required() -> LoginRequired:
+    """The error for a login where nobody can be asked."""
+    from carto_auth._login import place
+
+    return place.login_required()
 
 
 def login_seconds(timeout: Any) -> float:

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from carto_auth import _loopback
-from carto_auth._loopback import CallbackServer, Page, PortBusy
+from carto_auth._login import callback as _loopback
+from carto_auth._login.callback import CallbackServer, Page, PortBusy
 
 #: Seconds that "at once" may take on a machine that is busy with other things.
 AT_ONCE = 2.0

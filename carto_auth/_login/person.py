@@ -22,6 +22,32 @@ NOT_LOGGED_IN = Page(200, "Not logged in", "You are not logged in. Python tells 
 NOT_THIS_LOGIN = Page(400, "Not this login", "No login that is waiting here expects this. Use the link in Python.")
 
 
+def ask(prompt: str, seconds: float, *, timeout: float, anyway: bool) -> str:
+    """Ask the person for a line of text.
+
+    Args:
+        prompt: what they are shown.
+        seconds: how long they have; see :func:`carto_auth._login.talk.ask`.
+        timeout: how many seconds they had in all, for the message.
+        anyway: whether to ask even where nobody seems to be.
+
+    Raises:
+        LoginRequired: there is nobody to ask.
+        LoginTimedOut: nobody answered in time.
+    """
+    if anyway or place.can_ask():
+        try:
+            return talk.ask(prompt, seconds)
+        except TimeoutError:
+            raise LoginTimedOut(
+                f"No code was entered within {timeout:g} s.",
+                remedy="Try again, with a longer timeout= if you need more time.",
+            ) from None
+        except (EOFError, OSError, RuntimeError, ValueError):
+            pass  # standard input is at its end, broken or missing; or a notebook's front end takes no input
+    raise place.login_required()
+
+
 class NoBrowser(Exception):
     """The browser cannot take this login; the text tells the person why, and what happens instead."""
 
@@ -35,7 +61,8 @@ class Conversation:
         judge: what a callback's query says to the attempt; ``None`` when it is not meant for it.
         read: the code in what the person pasted, ``""`` for nothing; raises :class:`WrongCode` with the reason.
         ask: asks the person for a line of text; raises ``LoginRequired`` where there is nobody.
-        may_ask: whether there is somebody for ``ask``.
+        ask_anyway: whether to ask even where nobody seems to be.
+        open_anyway: whether to open a browser even where nobody seems to be.
         code_page: the redirect URI of the page that shows a code; ``site`` is the address of its site.
         timeout: the seconds that the person was given; ``seconds_left`` tells how many are left.
         open_aside: opens a link without waiting, and returns the thread that does.
@@ -49,7 +76,8 @@ class Conversation:
         judge: Callable[[str], AuthorizationResponse | None],
         read: Callable[[str], str],
         ask: Callable[[str], str],
-        may_ask: bool,
+        ask_anyway: bool,
+        open_anyway: bool,
         code_page: str,
         site: str,
         timeout: float,
@@ -61,7 +89,8 @@ class Conversation:
         self._judge = judge
         self._read = read
         self._ask = ask
-        self._may_ask = may_ask
+        self._ask_anyway = ask_anyway
+        self._open_anyway = open_anyway
         self._code_page = code_page
         self._site = site
         self._timeout = timeout
@@ -78,6 +107,8 @@ class Conversation:
             LoginTimedOut: nobody finished in time.
             LoginFailed: no usable code was given.
         """
+        if not (self._open_anyway or place.somebody_is_here()):
+            return self.code_by_hand()
         try:
             return self._code_by_browser()
         except NoBrowser as error:
@@ -143,7 +174,7 @@ class Conversation:
             LoginTimedOut: nobody answered in time.
             LoginFailed: no usable code was given.
         """
-        if not self._may_ask:
+        if not (self._ask_anyway or place.can_ask()):
             raise place.login_required()
         prompt = self._first_prompt(told, self._begin(self._code_page))
         problem = ""

@@ -17,7 +17,14 @@ from carto_auth.cache import load_cache_file, save_cache_file
 from carto_auth.discovery import get_api_base_url
 from carto_auth.errors import CredentialsError, LoginRequired, MissingCredential
 from carto_auth.m2m import get_m2m_token_info
-from carto_auth.pkce import LOGIN_SECONDS, PendingLogin, get_oauth_token_info, login_seconds, somebody_may_log_in
+from carto_auth.pkce import (
+    LOGIN_SECONDS,
+    CartoPKCE,
+    PendingLogin,
+    get_oauth_token_info,
+    login_seconds,
+    somebody_may_log_in,
+)
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
@@ -279,7 +286,11 @@ class CartoAuth(_OldNames, RequestAuth):
             UntrustedAddress: ``redirect_uri`` is neither https nor on this computer.
             CredentialsError: there is no organization of that name.
         """
-        return PendingLogin(partial(cls._logged_in, org, services), redirect_uri, org, services)
+        return PendingLogin(
+            partial(cls._logged_in, org, services),
+            CartoPKCE(False, org, interactive=False, services=services),
+            redirect_uri,
+        )
 
     @classmethod
     def _logged_in(cls, org: str | None, services: Services | None, info: Mapping[str, Any]) -> Self:

@@ -25,20 +25,8 @@ OTHER_BASES = {
     "ServiceUnreachable": OSError,
     "InvalidAnswer": ValueError,
 }
-<<<<<<< ours
 #: Those that are errors of ``requests`` as well, with the error that each of them is.
 OF_THE_NETWORK = {failures.RequestFailed: errors.ServiceUnreachable, failures.Unreadable: errors.InvalidAnswer}
-=======
-every_class = pytest.mark.parametrize(
-    "kind", [*CLASSES.values(), failures.RequestFailed, failures.Unreadable], ids=lambda kind: kind.__name__
-)
-
-
-def test_every_class_is_exported():
-    defined = {name for name, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__}
-    assert defined == set(errors.__all__)
-    assert errors.__all__ == sorted(errors.__all__)
->>>>>>> theirs
 
 
 def test_the_tree_is_exported_and_drawn_as_it_is():
@@ -73,38 +61,8 @@ def test_an_error_and_its_copies(kind, copied):
     assert (str(kind("It failed.")), str(kind())) == ("It failed.", "")
 
 
-<<<<<<< ours
 def test_every_class_is_documented_and_every_quoted_message_is_the_programs():
     """The second column's words are in the source, between the parts that differ each time (``…``)."""
-=======
-@pytest.mark.parametrize(("name", "base"), OTHER_BASES.items())
-def test_other_bases(name, base):
-    assert issubclass(CLASSES[name], base)
-
-
-def test_what_comes_from_the_network_is_an_error_of_requests():
-    assert issubclass(failures.RequestFailed, requests.RequestException)
-    assert issubclass(failures.RequestFailed, errors.ServiceUnreachable)
-    assert issubclass(failures.Unreadable, requests.RequestException)
-    assert issubclass(failures.Unreadable, errors.InvalidAnswer)
-
-
-@pytest.mark.parametrize("name", CLASSES)
-def test_every_class_is_documented(name):
-    rows = [row for row in DOCS.read_text().splitlines() if row.startswith(f"| `{name}`")]
-    assert rows, f"docs/errors.md has no row for {name}"
-    for row in rows:
-        assert len([cell for cell in row.strip("|").split("|") if cell.strip()]) == 4
-
-
-def test_nothing_else_is_documented():
-    named = re.findall(r"^\| `(\w+)`", DOCS.read_text(), re.MULTILINE)
-    assert set(named) == set(CLASSES)
-
-
-def test_quoted_messages_are_those_of_the_program():
-    """What stands in the second column is found in the source, between the parts that differ each time."""
->>>>>>> theirs
     source = "".join(path.read_text() for path in Path(errors.__file__).parent.rglob("*.py"))
     source = re.sub(r'"\s*\n\s*f?"', "", source)
     rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in DOCS.splitlines() if row.startswith("| `")]

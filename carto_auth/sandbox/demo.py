@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from carto_auth import CartoAuth, CredentialsError, __version__, _surroundings
+from carto_auth import CartoAuth, CredentialsError, __version__
+from carto_auth._login import browser, place
 from carto_auth.sandbox import CartoSandbox
 
 #: What the demo asks of the warehouse.
@@ -152,12 +153,7 @@ class _Demo:
 
 
 def _person_can_click() -> bool:
-    return (
-        _surroundings.can_ask()
-        and not os.environ.get("CI")
-        and not _surroundings.browser_is_elsewhere()
-        and _surroundings.has_window_browser()
-    )
+    return place.can_ask() and not os.environ.get("CI") and not place.browser_is_elsewhere() and browser.has_window()
 
 
 def _masked(token: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import secrets
+import socket
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,14 +55,16 @@ class CartoSandbox(Switches):
         token_delay: seconds that the token endpoint waits before it answers (0.0).
         token_quota: how many API access tokens an account may have; ``None`` for any number.
         may_make_tokens: whether accounts may use the Tokens API (True).
-        clock: what time it is, in POSIX seconds; all expiries go by it (``time.time``).
+        clock: what time it is, in POSIX seconds; all expiries go by it (``time.time``,
+            which is looked up at each call).
     """
 
     _server: BaseWSGIServer | None = None
     _known_attributes = frozenset({"client_id", "client_secret"})
 
     def __post_init__(self) -> None:
-        self.client_id, self.client_secret = "", ""
+        self.client_id: str = ""
+        self.client_secret: str = ""
         self._state: State | None = None
         self._engine: Engine | None = None
         self._thread: threading.Thread | None = None
@@ -94,7 +98,7 @@ class CartoSandbox(Switches):
         self.client_id, self.client_secret = self._state.add_application()
         self._server.app = _create_app(self._state, self._engine)
         self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="carto-sandbox", daemon=True
+            target=_serve, args=(self._server, self._state.stopping), name="carto-sandbox", daemon=True
         )
         self._thread.start()
         # DuckDB complains on stderr about what is still open when the interpreter ends.
@@ -113,7 +117,9 @@ class CartoSandbox(Switches):
         if os.getpid() != self._process:  # a forked child has a copy, and nobody who serves it
             return
         self._known.stopping.set()
-        self._server.shutdown()
+        # The server is waiting for a request; the end of this connection wakes it, so that it sees the event.
+        with contextlib.suppress(OSError):
+            socket.create_connection((HOST, self._server.server_port)).close()
         self._thread.join()
         self._server.server_close()
         self._engine.close()
@@ -172,6 +178,14 @@ class CartoSandbox(Switches):
             self.client_secret = pair[1]
         return pair
 
+    def add_web_application(self, redirect_uri: str) -> str:
+        """Register a web application, which CARTO calls a SPA OAuth client: its ``client_id``.
+
+        Args:
+            redirect_uri: where people come back to after their login, compared exactly.
+        """
+        return self._known.add_web_application(redirect_uri)
+
     def credentials_file(self, path: str | os.PathLike[str], *, client_id: str | None = None) -> Path:
         """Write an M2M application's credentials, readable by the owner only.
 
@@ -223,6 +237,20 @@ class CartoSandbox(Switches):
     def revoke_warehouse_tokens(self) -> None:
         """Every warehouse token issued so far gets a 401 from now on."""
         self._known.revoke_warehouse_tokens()
+
+    def revoke_refresh_tokens(self) -> None:
+        """Every refresh token issued so far gets an ``invalid_grant`` from now on."""
+        self._known.revoke_refresh_tokens()
+
+    def delete_api_tokens(self) -> None:
+        """Delete every API access token made so far: it gets a 401 from now on."""
+        self._known.delete_api_tokens()
+
+
+def _serve(server: BaseWSGIServer, stopping: threading.Event) -> None:
+    server.timeout = 1.0  # seconds until it looks at the event by itself
+    while not stopping.is_set():
+        server.handle_request()
 
 
 def _without_proxy() -> str:

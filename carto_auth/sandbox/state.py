@@ -22,6 +22,14 @@ CODE_LIFETIME = 600
 MAX_PENDING = 1000
 
 
+def real_time() -> float:
+    """POSIX seconds by this computer's clock.
+
+    ``time.time`` is looked up at each call: a program that has replaced it now may put it back later.
+    """
+    return time.time()
+
+
 @dataclass(kw_only=True, eq=False)
 class Switches:
     """What can be changed while a sandbox runs; :class:`CartoSandbox` documents each of them."""
@@ -37,7 +45,7 @@ class Switches:
     token_delay: float = 0.0
     token_quota: int | None = None
     may_make_tokens: bool = True
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = real_time
 
     def __post_init__(self) -> None:
         """For the subclass: the ``__init__`` that dataclass writes calls it only if it is there."""
@@ -234,6 +242,13 @@ class State:
         self._applications[client_id] = Application(client_id, secret, frozenset(), frozenset({"client_credentials"}))
         return client_id, secret
 
+    def add_web_application(self, redirect_uri: str) -> str:
+        """Register a public OAuth client that people come back from to ``redirect_uri``: its id."""
+        client_id = secrets.token_urlsafe(24)
+        grants = frozenset({"authorization_code", "refresh_token"})
+        self._applications[client_id] = Application(client_id, None, frozenset({redirect_uri}), grants)
+        return client_id
+
     # -- logins under way
 
     def begin_login(self, parameters: dict[str, list[str]], browser: str) -> PendingLogin:
@@ -292,6 +307,11 @@ class State:
         with self._lock:
             self._drop_family(family)
 
+    def revoke_refresh_tokens(self) -> None:
+        """No refresh token that was issued so far is accepted from now on."""
+        with self._lock:
+            self._refresh_tokens.clear()
+
     def _drop_family(self, family: str) -> None:
         for token in [t.token for t in self._refresh_tokens.values() if t.family == family]:
             del self._refresh_tokens[token]
@@ -349,6 +369,11 @@ class State:
         """Do not accept an API access token any more."""
         with self._lock:
             self._api_tokens.pop(token, None)
+
+    def delete_api_tokens(self) -> None:
+        """Delete the API access tokens of all accounts."""
+        with self._lock:
+            self._api_tokens.clear()
 
     def _of_account(self, account_id: str) -> list[ApiToken]:
         return [t for t in self._api_tokens.values() if t.account_id == account_id]

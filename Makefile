@@ -20,11 +20,12 @@ help:
 demo: $(VENV)/.demo
 	@$(BIN)/python -m carto_auth demo
 
+# As many tests at a time as there are cores. To run some of them: .venv/bin/python -m pytest tests/test_auth.py
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-peers: $(VENV)/.peers
-	$(BIN)/python -m pytest tests/peers
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/peers
 
 test-all:
 	@.ci/pythons | grep -v "^$(EXCEPT) " | while read -r version python; do \
@@ -39,6 +40,10 @@ lint: $(VENV)/.lint
 types: $(VENV)/.lint
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	@# What users' own type checkers see: every public name must have a type. It tells by its PATH where to look.
+	@PATH="$(abspath $(BIN)):$$PATH" pyright --verifytypes carto_auth --ignoreexternal >$(VENV)/verifytypes || { \
+		cat $(VENV)/verifytypes; exit 1; }
+	@grep "Type completeness" $(VENV)/verifytypes
 
 check: test lint types
 

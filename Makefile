@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The tests start hundreds of interpreters, each of which would compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-peers test-all lint types check bench clean
+.PHONY: help demo test test-peers test-all venvs venv lint types check bench clean
 
 help:
 	@echo "make demo        see the main job work, on a CARTO sandbox on this computer"
@@ -28,9 +28,18 @@ test-peers: $(VENV)/.peers
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/peers
 
 test-all:
-	@.ci/pythons | grep -v "^$(EXCEPT) " | while read -r version python; do \
+	@$(call on_each_python,test)
+
+# Installs what test-all needs.
+venvs:
+	@$(call on_each_python,venv)
+
+venv: $(VENV)/.test
+
+on_each_python = pythons=$$(.ci/pythons) || exit 1; echo "$$pythons" | grep -v "^$(EXCEPT) " | \
+	while read -r version python; do \
 		echo "== Python $$version"; \
-		$(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" </dev/null || exit 1; \
+		$(MAKE) --no-print-directory $(1) PYTHON="$$python" VENV=".venv-$$version" </dev/null || exit 1; \
 	done
 
 lint: $(VENV)/.lint

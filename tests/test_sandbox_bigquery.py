@@ -416,7 +416,7 @@ def test_other_formats_cannot_be_loaded(client: bigquery.Client) -> None:
         ("SELECT 1; SELECT 2", "The sandbox cannot run scripts"),
         ("SELECT INTERVAL 1 DAY", "The sandbox cannot return"),
         ("SELECT @@time_zone", "The sandbox cannot read system variables"),
-        ("SELECT * FROM INFORMATION_SCHEMA.TABLES", "The sandbox cannot answer"),
+        ("SELECT * FROM INFORMATION_SCHEMA.TABLES", "The sandbox cannot query"),
         ("CALL something()", "The sandbox cannot run CALL"),
         ("SELECT * FROM read_csv('/etc/passwd')", "The sandbox cannot do this"),
     ],

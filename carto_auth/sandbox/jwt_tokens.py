@@ -72,7 +72,7 @@ _making_the_key = threading.Lock()
 
 
 def _signing_key() -> RSAKey:
-    """The key of this process; which of its sandboxes issued a token is told by the token's id."""
+    """The key of this process. Which of its sandboxes issued a token, the token's id tells."""
     # It takes longer than all the rest of a start: hence one for all sandboxes, and only when a token needs it.
     with _making_the_key:
         return _new_key()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: Only this computer can reach it, and IPv4 everywhere.
 HOST = "127.0.0.1"
 
-#: Bytes; a request's body is held in memory, so it must end somewhere.
+#: Bytes; a request's body is held in memory.
 MAX_BODY = 64 * 1024 * 1024
 
 
@@ -50,7 +50,7 @@ class CartoSandbox(Switches):
             statuses, such as ``{"/accounts": 503}``; ``None`` for no outage.
         rate_limited: seconds for ``Retry-After``: the token endpoint answers 429; ``None`` for no limit.
         deny_logins: whether ``/authorize`` refuses everybody with ``access_denied`` (False).
-        has_tenant: whether the account belongs to a CARTO organization (True). Joining at ``/sso/acme`` sets it.
+        has_tenant: whether the account belongs to a CARTO organization (True); joining one at ``/sso/acme`` sets it.
         has_warehouse: whether the account has a CARTO Data Warehouse (True).
         token_delay: seconds that the token endpoint waits before it answers (0.0).
         token_quota: how many API access tokens an account may have; ``None`` for any number.
@@ -84,14 +84,14 @@ class CartoSandbox(Switches):
         return f"<CartoSandbox {self.url if self._server else 'stopped'}>"
 
     def start(self) -> CartoSandbox:
-        """Listen on a free port; returns at once, since the server has threads of its own.
+        """Listen on a free port, in threads of its own.
 
         Raises:
-            RuntimeError: it runs already.
+            RuntimeError: it is running already.
         """
         if self._server is not None:
             raise RuntimeError(f"The sandbox is running already, at {self.url}.")
-        # The port is known once it is bound, and the application wants to know it: hence the detour.
+        # The application needs the port, which is known only once the server has bound it.
         self._server = make_server(HOST, 0, _no_app, threaded=True, request_handler=_QuietHandler)
         self._state = State(self, f"http://{HOST}:{self._server.server_port}")
         self._engine = Engine()
@@ -101,7 +101,7 @@ class CartoSandbox(Switches):
             target=_serve, args=(self._server, self._state.stopping), name="carto-sandbox", daemon=True
         )
         self._thread.start()
-        # DuckDB complains on stderr about what is still open when the interpreter ends.
+        # DuckDB complains on stderr about connections that are open when the interpreter ends.
         atexit.register(self.stop)
         self._process = os.getpid()
         return self
@@ -114,7 +114,7 @@ class CartoSandbox(Switches):
         if self._server is None or self._thread is None or self._engine is None:
             return
         atexit.unregister(self.stop)
-        if os.getpid() != self._process:  # a forked child has a copy, and nobody who serves it
+        if os.getpid() != self._process:  # a forked child has a copy, but not the thread that serves it
             return
         self._known.stopping.set()
         # The server is waiting for a request; the end of this connection wakes it, so that it sees the event.
@@ -143,7 +143,7 @@ class CartoSandbox(Switches):
 
     @property
     def services(self) -> Services:
-        """Its addresses, for ``services=``."""
+        """Its addresses, to be passed as ``services=``."""
         return Services(self.url, self.url, self.url, CLIENT_ID, self.url)
 
     @property
@@ -158,7 +158,7 @@ class CartoSandbox(Switches):
 
     @property
     def requests(self) -> list[Request]:
-        """What was asked so far: ``(method, path, status)``, without queries, headers and bodies. A copy."""
+        """All requests so far, as ``(method, path, status)`` without query, headers and body. A copy."""
         return self._known.requests()
 
     def count(self, path: str, method: str | None = None) -> int:
@@ -296,8 +296,8 @@ def _create_app(state: State, engine: Engine) -> Flask:
         if status is None:
             return None
         if request.path.startswith(bigquery.PREFIXES):
-            return bigquery.error_response(status, "backendError", "The sandbox is told to be out of order.")
-        return accounts.api_error(status, "The sandbox is told to be out of order.")
+            return bigquery.error_response(status, "backendError", "The sandbox plays an outage.")
+        return accounts.api_error(status, "The sandbox plays an outage.")
 
     @app.after_request
     def record(response: Response) -> Response:

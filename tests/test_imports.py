@@ -81,6 +81,11 @@ def test_imports_point_down(module):
     assert not above, f"{module} imports what is above it"
 
 
+@pytest.mark.parametrize("module", sorted(FLOORS[0]))
+def test_the_ground_floor_imports_nothing_of_ours(module):
+    assert IMPORTS[module] == set()
+
+
 def test_nothing_imports_itself_by_a_detour():
     of_rooms = {
         name: {room(o) for m, others in IMPORTS.items() if room(m) == name for o in others} for name in FLOOR_OF

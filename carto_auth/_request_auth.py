@@ -97,30 +97,6 @@ class RequestAuth:
 
     # ---- all of them ---------------------------------------------------------------------------
 
-    def _base_url_for(self, what: str) -> str:
-        """The API base URL, which ``what`` needs."""
-        base_url = self.get_api_base_url()
-        if not base_url:
-            raise CredentialsError(
-                f"There is no API base URL, and {what} needs one.",
-                remedy="Pass api_base_url=, or use CartoAuth.from_oauth() or from_m2m().",
-            )
-        return base_url
-
-    def _with_renewal(self, ask: Callable[[str], _Answer]) -> _Answer:
-        """The answer to the access token; a 401 renews the token once and asks once more."""
-        token = self.get_access_token()
-        try:
-            return ask(token)
-        except Unauthorized as error:
-            another = self._token_instead_of(token) if error.status == 401 else None
-            if another is None:
-                raise self._advised(error) from None
-        try:
-            return ask(another)
-        except Unauthorized as error:
-            raise self._advised(error) from None
-
     def _advised(self, error: Unauthorized) -> Unauthorized:
         """The error, with what to do about a token that was refused, unless it says that already."""
         if error.status == 401 and error.remedy is None:
@@ -159,7 +135,7 @@ class RequestAuth:
         return token
 
     def _is_for_the_api(self, request: Any) -> bool:
-        base_url = self._base_url_for("auth=")
+        base_url = base_url_for(self, "auth=")
         origin = _origin(base_url)
         if origin is None or _origin(str(request.url)) != origin:
             return False
@@ -205,6 +181,40 @@ class _Repeat:
     def __reduce__(self) -> tuple[Any, ...]:
         # A response that is pickled, as caches do, takes its hooks along, and must not take credentials.
         return _Repeat, (None, "")
+
+
+def base_url_for(auth: RequestAuth, what: str) -> str:
+    """The API base URL, which ``what`` needs.
+
+    Raises:
+        CredentialsError: there is none.
+    """
+    base_url = auth.get_api_base_url()
+    if not base_url:
+        raise CredentialsError(
+            f"There is no API base URL, and {what} needs one.",
+            remedy="Pass api_base_url=, or use CartoAuth.from_oauth() or from_m2m().",
+        )
+    return base_url
+
+
+def with_renewal(auth: RequestAuth, ask: Callable[[str], _Answer]) -> _Answer:
+    """What ``ask`` answers to the access token; a 401 renews the token once and asks once more.
+
+    Raises:
+        CredentialsError: what ``ask`` raises, with what to do about a token that was refused.
+    """
+    token = auth.get_access_token()
+    try:
+        return ask(token)
+    except Unauthorized as error:
+        another = auth._token_instead_of(token) if error.status == 401 else None
+        if another is None:
+            raise auth._advised(error) from None
+    try:
+        return ask(another)
+    except Unauthorized as error:
+        raise auth._advised(error) from None
 
 
 def _bearer(token: str) -> str:

@@ -8,14 +8,15 @@ from functools import partial
 from carto_auth import cache, credentials, discovery, m2m, pkce
 from carto_auth._account import Account
 from carto_auth._identity import Identity
-from carto_auth._request_auth import RequestAuth
+from carto_auth._old_names import OldNames
+from carto_auth._request_auth import RequestAuth, base_url_for, with_renewal
 from carto_auth._services import Services
 from carto_auth._sources import CliSource, FixedSource, LoginSource, M2MSource, TokenSource
 from carto_auth._stores import Entry, Store, default_store, store_at
 from carto_auth._token import LATEST_TIME, Token, jwt_expiration
 from carto_auth.cache import load_cache_file, save_cache_file
 from carto_auth.discovery import get_api_base_url
-from carto_auth.errors import CredentialsError, LoginRequired, MissingCredential
+from carto_auth.errors import CredentialsError, LoginRequired
 from carto_auth.m2m import get_m2m_token_info
 from carto_auth.pkce import (
     LOGIN_SECONDS,
@@ -93,46 +94,7 @@ class _Seams:
         return get_api_base_url(access_token)
 
 
-class _OldNames:
-    """Private names that code written for carto-auth 0.2.0 reads, and that tests of it set."""
-
-    _account: Account
-    _cache: Store
-
-    @property
-    def _api_base_url(self) -> str | None:
-        return self._account.api_base_url
-
-    @_api_base_url.setter
-    def _api_base_url(self, api_base_url: str | None) -> None:
-        self._account.given_base_url = api_base_url
-
-    @property
-    def _access_token(self) -> str | None:
-        token = self._account.token
-        return token.text if token is not None else None
-
-    @_access_token.setter
-    def _access_token(self, access_token: str | None) -> None:
-        self._account.token = Token.of(access_token, self._expiration) if access_token else None
-
-    @property
-    def _expiration(self) -> float | None:
-        token = self._account.token
-        return token.end if token is not None else None
-
-    @_expiration.setter
-    def _expiration(self, expiration: float | None) -> None:
-        token = self._account.token
-        if token is not None:
-            self._account.token = token.replaced(end=expiration, due=expiration or 0.0)
-
-    @property
-    def _cache_filepath(self) -> StrPath | None:
-        return self._cache.place
-
-
-class CartoAuth(_OldNames, RequestAuth):
+class CartoAuth(OldNames, RequestAuth):
     """A CARTO account's access token, kept and renewed, and what it opens.
 
     Use :meth:`from_oauth` for a person, :meth:`from_m2m` for a job. The constructor itself takes what is known already;
@@ -369,16 +331,7 @@ class CartoAuth(_OldNames, RequestAuth):
             InvalidCredential: one of them cannot be used.
         """
         known = services or Services.from_environment()
-        found = (
-            credentials.environment_access_token(known, api_base_url)
-            if access_token is None
-            else credentials.given_access_token(access_token, api_base_url, known, "access_token")
-        )
-        if found is None:
-            raise MissingCredential(
-                "There is no API access token: none was passed, and CARTO_API_TOKEN is not set.",
-                remedy="Make one on the Developers page of your CARTO Workspace.",
-            )
+        found = credentials.find_access_token(access_token, api_base_url, known)
         source = FixedSource(
             Identity.of_person(known, None),
             "The API access token is not good any more.",
@@ -480,10 +433,10 @@ class CartoAuth(_OldNames, RequestAuth):
             WarehouseUnavailable: the account has no warehouse, or may not use it.
             CredentialsError: there is no API base URL, or the answer makes no sense.
         """
-        base_url = self._base_url_for("the CARTO Data Warehouse")
+        base_url = base_url_for(self, "the CARTO Data Warehouse")
         from carto_auth._warehouse.token import get_warehouse_token
 
-        ask = partial(self._with_renewal, partial(get_warehouse_token, base_url))
+        ask = partial(with_renewal, self, partial(get_warehouse_token, base_url))
         warehouse = self._warehouse().token(ask)
         return warehouse.project_id, warehouse.token
 
@@ -547,7 +500,9 @@ class CartoAuth(_OldNames, RequestAuth):
         from carto_auth.restricted import Restriction, TokensApi, restricted_token, store_beside
 
         restriction = Restriction.of(grants, allowed_apis, referers, expiration)
-        api = TokensApi(self._base_url_for("CARTO's Tokens API"), self._with_renewal, self._is_api_access_token)
+        api = TokensApi(
+            base_url_for(self, "CARTO's Tokens API"), partial(with_renewal, self), self._is_api_access_token
+        )
         store = store_beside(self._account.store, self.get_access_token(), restriction, api.base_url)
         return RestrictedAuth._made(self._services, restriction, api, store, restricted_token(restriction, api, store))
 
@@ -574,7 +529,7 @@ class CartoAuth(_OldNames, RequestAuth):
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels to another process: of an application all but its warehouse token, of a person the token."""
-        return {"version": _PICKLE_VERSION, **vars(self), "_own_warehouse": None}
+        return {"version": _PICKLE_VERSION, **vars(self)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "version" in state:
@@ -626,7 +581,7 @@ class RestrictedAuth(CartoAuth):
         Raises:
             CredentialsError: CARTO did not take it back, or this is a copy that came from another process.
         """
-        token = self._access_token
+        token = self._account.token
         if token is None:
             return False
         if self._tokens_api is None or self._kept_in is None:
@@ -636,8 +591,8 @@ class RestrictedAuth(CartoAuth):
             )
         from carto_auth.restricted import forget
 
-        known = self._tokens_api.delete(token)
-        forget(token, self._kept_in)
+        known = self._tokens_api.delete(token.text)
+        forget(token.text, self._kept_in)
         self._account.source = _restricted(self._kept_in, "was deleted")
         self._account.token = None
         return known
@@ -648,7 +603,7 @@ class RestrictedAuth(CartoAuth):
 
     def __repr__(self) -> str:
         grants = len(self._restriction.grants) if self._restriction else 0
-        return f"<RestrictedAuth to {grants} grant{'' if grants == 1 else 's'} {self._api_base_url}>"
+        return f"<RestrictedAuth to {grants} grant{'' if grants == 1 else 's'} {self._account.api_base_url}>"
 
 
 def _restricted(store: Store, end: str) -> FixedSource:

@@ -155,42 +155,35 @@ def environment_m2m(services: Services) -> M2MCredentials | None:
     return _checked_m2m({setting: pair[1] for setting, pair in found.items() if pair}, "the environment", services)
 
 
-def environment_access_token(services: Services, api_base_url: str | None = None) -> AccessToken | None:
-    """The API access token from the environment; ``None`` when none is set.
-
-    Raises:
-        MissingCredential: there is no API base URL to go with it.
-        InvalidCredential: one of the two cannot be used.
-    """
-    found = _from_environment("access_token")
-    return given_access_token(found[1], api_base_url, services, found[0]) if found else None
-
-
 # ---- arguments -----------------------------------------------------------------------------------
 
 
-def given_access_token(token: str, api_base_url: str | None, services: Services, place: str) -> AccessToken:
-    """An API access token and its API base URL, which may come from the environment.
-
-    ``place`` tells messages where the token comes from.
+def find_access_token(access_token: str | None, api_base_url: str | None, services: Services) -> AccessToken:
+    """An API access token and its API base URL: those passed as arguments, else those of the environment.
 
     Raises:
-        MissingCredential: there is no API base URL.
+        MissingCredential: one of the two is neither passed nor set.
         InvalidCredential: one of the two cannot be used.
     """
-    found = _from_environment("api_base_url") if api_base_url is None else ("api_base_url", api_base_url)
-    if found is None:
+    token = ("access_token", access_token) if access_token is not None else _from_environment("access_token")
+    base_url = ("api_base_url", api_base_url) if api_base_url is not None else _from_environment("api_base_url")
+    if token is None:
         raise MissingCredential(
-            f"There is an access token ({place}), but no API base URL for it.",
+            "There is no API access token: none was passed, and CARTO_API_TOKEN is not set.",
+            remedy="Make one on the Developers page of your CARTO Workspace.",
+        )
+    if base_url is None:
+        raise MissingCredential(
+            f"There is an access token ({token[0]}), but no API base URL for it.",
             remedy="Pass api_base_url=, or set CARTO_API_BASE_URL. You will find it on the Developers page of your "
             "CARTO Workspace.",
         )
-    if not isinstance(token, str) or not is_usable_token(token.strip()):
+    if not isinstance(token[1], str) or not is_usable_token(token[1].strip()):
         raise InvalidCredential(
-            f"The access token ({place}) is empty, or has characters that a token cannot have.",
+            f"The access token ({token[0]}) is empty, or has characters that a token cannot have.",
             remedy="Copy it again.",
         )
-    return AccessToken(require_credentials_base_url(found[1], found[0], services), token.strip())
+    return AccessToken(require_credentials_base_url(base_url[1], base_url[0], services), token[1].strip())
 
 
 def given_m2m(

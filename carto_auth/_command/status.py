@@ -98,8 +98,7 @@ def get_status(org: str | None = None) -> Status:
 
 
 def _of_access_token(services: Services, _: str | None) -> dict[str, Any]:
-    found = credentials.environment_access_token(services)
-    return vars(found) if found else {}
+    return vars(credentials.find_access_token(None, None, services))
 
 
 def _of_cli(_: Services, __: str | None) -> dict[str, Any]:

@@ -1,0 +1,53 @@
+"""Private names that code written for carto-auth 0.2.0 reads, and that its tests set."""
+
+from __future__ import annotations
+
+from carto_auth._token import Token
+
+# Type checkers take this name for true; typing would cost a start more than all of this package does.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    import os
+
+    from carto_auth._account import Account
+    from carto_auth._stores import Store
+
+
+class OldNames:
+    """What they mean, by the account and its cache."""
+
+    _account: Account
+    _cache: Store
+
+    @property
+    def _api_base_url(self) -> str | None:
+        return self._account.api_base_url
+
+    @_api_base_url.setter
+    def _api_base_url(self, api_base_url: str | None) -> None:
+        self._account.given_base_url = api_base_url
+
+    @property
+    def _access_token(self) -> str | None:
+        token = self._account.token
+        return token.text if token is not None else None
+
+    @_access_token.setter
+    def _access_token(self, access_token: str | None) -> None:
+        self._account.token = Token.of(access_token, self._expiration) if access_token else None
+
+    @property
+    def _expiration(self) -> float | None:
+        token = self._account.token
+        return token.end if token is not None else None
+
+    @_expiration.setter
+    def _expiration(self, expiration: float | None) -> None:
+        token = self._account.token
+        if token is not None:
+            self._account.token = token.replaced(end=expiration, due=expiration or 0.0)
+
+    @property
+    def _cache_filepath(self) -> str | os.PathLike[str] | None:
+        return self._cache.place

@@ -122,8 +122,8 @@ class Account:
         return token.text
 
     def _renew_ahead(self, token: Token) -> None:
-        """Renew a token that is due. It is still good, so nobody waits, and a failure is not raised."""
-        if time.time() < self._retry_at or not self.source.renews_quietly(token):
+        """Renew a token if it is due. It is still good, so nobody waits, and a failure is not raised."""
+        if time.time() < max(token.due, self._retry_at) or not self.source.renews_quietly(token):
             return
         self._retry_at = time.time() + _LOOK_AGAIN_SECONDS
         try:

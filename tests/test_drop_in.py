@@ -1,7 +1,10 @@
-"""The contract with code written for carto-auth 0.2.0, table by table.
+"""The contract with code written for carto-auth 0.2.0, table by table: to be read from top to bottom.
 
-What is asserted here holds for 0.2.0 as well, so the file can be run against it. The exceptions, where we
-differ on purpose, have "ours" in their name: ``TZ=UTC pytest tests/test_drop_in.py -k "not ours"``.
+Distribution and signatures; the constructor and its private names; ``from_oauth`` and ``from_m2m`` at the functions
+that tests replace; the cache file and ``carto_auth.utils``; ``carto_auth.pkce``; HTTP; who uses it, and how.
+
+What is asserted here holds for 0.2.0 as well, so the file can be run against it. Where we differ on purpose, the name
+of the test has "ours" in it: ``TZ=UTC pytest tests/test_drop_in.py -k "not ours"``.
 """
 
 import base64
@@ -132,7 +135,7 @@ def files_below(folder):
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-# Distribution, modules, signatures
+# ---- distribution, modules, signatures -----------------------------------------------------------
 
 
 def test_ours_distribution():
@@ -194,7 +197,7 @@ def test_ours_utils_only_re_exports(name):
     assert eval(name).__module__ != utils.__name__
 
 
-# The constructor and the private names
+# ---- the constructor and the private names -------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["api", "", "OAuth", None])
@@ -249,7 +252,7 @@ def test_expired_token_of_the_constructor_is_renewed_once(mode, expiration, seam
     assert seams.save_cache_file.call_args.args[1]["access_token"] == "fresh"
 
 
-# from_oauth and from_m2m, at the seams
+# ---- from_oauth and from_m2m, at the seams -------------------------------------------------------
 
 
 CACHED = {
@@ -317,13 +320,32 @@ def test_api_base_url_is_looked_up_with_the_token_unless_given(mode, options, ur
 
 
 @both_modes
-def test_ours_flat_file_is_upgraded_once_and_a_hit_writes_nothing(mode, monkeypatch, m2m_file):
-    path = write_json(default_cache(mode), flat_entry(3600))
-    monkeypatch.setattr(auth, "save_cache_file", Mock(side_effect=auth.save_cache_file))
-    assert {start(mode, m2m_file).get_access_token() for _ in range(3)} == {"cached"}
-    assert auth.save_cache_file.call_count == 1
+def test_ours_flat_file_is_upgraded_once_and_a_hit_writes_nothing(mode, m2m_file):
+    path, seen = write_json(default_cache(mode), flat_entry(3600)), []
+    for _ in range(3):
+        assert start(mode, m2m_file).get_access_token() == "cached"
+        seen.append((path.stat().st_ino, path.read_text()))
+    assert len(set(seen)) == 1
     upgraded = json.loads(path.read_text())
     assert (upgraded["version"], len(upgraded["tokens"])) == (1, 1)
+    assert holds(utils.load_cache_file(path), {"api_base_url": BASE, "access_token": "cached"})
+
+
+def test_opaque_flat_entry_contradicts_no_organization(seams):
+    seams.load_cache_file.return_value = flat_entry(3600)
+    carto = CartoAuth.from_oauth(org="org_1")
+    assert (carto.get_access_token(), carto._org) == ("cached", "org_1")
+    assert seams.get_oauth_token_info.call_count == 0
+
+
+def test_seam_is_called_whatever_is_missing(seams):
+    assert CartoAuth("m2m", BASE, "old", 1).get_access_token() == "fresh"
+    assert seams.get_m2m_token_info.call_args.args == (None, None)
+
+
+def test_ours_missing_credentials_are_named_before_a_request_is_sent():
+    with pytest.raises(CredentialsError, match="client_id"):
+        CartoAuth("m2m", BASE, "old", 1).get_access_token()
 
 
 BAD_M2M_FILES = [({k: v for k, v in M2M_FILE.items() if k != key}, AttributeError, key) for key in M2M_FILE]
@@ -341,7 +363,7 @@ def test_bad_m2m_file_is_the_builtin_error_it_was(content, builtin, named, root,
     assert isinstance(caught.value, root)
 
 
-# The cache file and the small functions of utils
+# ---- the cache file and carto_auth.utils ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [str, Path])
@@ -392,11 +414,11 @@ def test_is_token_expired(left, expired):
 
 
 def test_api_headers():
-    expected = {"Authorization": "Bearer a-token", "Content-Type": "application/json"}
-    assert holds(utils.api_headers("a-token"), expected)
+    sent = utils.api_headers("a-token")
+    assert holds(sent, {"Authorization": "Bearer a-token", "Content-Type": "application/json"})
 
 
-# carto_auth.pkce
+# ---- carto_auth.pkce -----------------------------------------------------------------------------
 
 CONSTANTS = {
     "OAUTH_AUTHORIZE_URL": "https://auth.carto.com/authorize",
@@ -472,6 +494,17 @@ def test_a_person_is_asked_through_input_alone(get_code, questions, ci, person, 
     assert person.call_count == questions
 
 
+ADDRESSES = ["http://localhost:10000/callback/", "https://app.carto.com/auth/token", "app.carto.com/auth/token"]
+ADDRESSES += ["https://workspace.carto.com/any/page", "carto.com"]
+
+
+@pytest.mark.parametrize("address", [None, *ADDRESSES])
+def test_a_person_may_paste_a_code_or_an_address_at_cartos_own_site(address, person):
+    person.return_value = f"{address}?code=a-code" if address else "a-code"
+    assert CartoPKCE(open_browser=False).get_authorization_code() == "a-code"
+    assert person.call_count == 1
+
+
 @pytest.mark.parametrize(
     ("get_token_info", "code", "questions"),
     [
@@ -495,7 +528,7 @@ def test_verifier_sent_is_the_one_of_the_authorize_url(services):
     assert s256(fields(services.last_request.text)["code_verifier"]) == challenge
 
 
-# HTTP, which tests mock where requests sends it
+# ---- HTTP, which tests mock where requests sends it ----------------------------------------------
 
 
 def assert_fresh_for_a_day(info):
@@ -554,7 +587,7 @@ def test_warehouse_credentials_need_an_api_base_url(services):
     assert services.call_count == 0
 
 
-# Who uses it, and how
+# ---- who uses it, and how ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("way", "token"), [("constructor", "permanent"), ("m2m", "fresh"), ("oauth", "cached")])

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The tests start hundreds of interpreters, each of which would compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-peers test-all lint types check bench clean
+.PHONY: help demo test test-peers test-all venvs venv lint types check bench clean
 
 help:
 	@echo "make demo        see the main job work, on a CARTO sandbox on this computer"
@@ -20,16 +20,26 @@ help:
 demo: $(VENV)/.demo
 	@$(BIN)/python -m carto_auth demo
 
+# As many tests at a time as there are cores. To run some of them: .venv/bin/python -m pytest tests/test_auth.py
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-peers: $(VENV)/.peers
-	$(BIN)/python -m pytest tests/peers
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/peers
 
 test-all:
-	@.ci/pythons | grep -v "^$(EXCEPT) " | while read -r version python; do \
+	@$(call on_each_python,test)
+
+# Installs what test-all needs.
+venvs:
+	@$(call on_each_python,venv)
+
+venv: $(VENV)/.test
+
+on_each_python = pythons=$$(.ci/pythons) || exit 1; echo "$$pythons" | grep -v "^$(EXCEPT) " | \
+	while read -r version python; do \
 		echo "== Python $$version"; \
-		$(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" </dev/null || exit 1; \
+		$(MAKE) --no-print-directory $(1) PYTHON="$$python" VENV=".venv-$$version" </dev/null || exit 1; \
 	done
 
 lint: $(VENV)/.lint
@@ -39,6 +49,10 @@ lint: $(VENV)/.lint
 types: $(VENV)/.lint
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	@# What users' own type checkers see: every public name must have a type. It tells by its PATH where to look.
+	@PATH="$(abspath $(BIN)):$$PATH" pyright --verifytypes carto_auth --ignoreexternal >$(VENV)/verifytypes || { \
+		cat $(VENV)/verifytypes; exit 1; }
+	@grep "Type completeness" $(VENV)/verifytypes
 
 check: test lint types
 

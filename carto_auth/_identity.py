@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from carto_auth._services import AUDIENCE, normalized_base_url
+from carto_auth._services import AUDIENCE
 from carto_auth._token import jwt_claims
+from carto_auth._trust import normalized_base_url
 from carto_auth._value import Value
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import time
 
-from carto_auth._services import require_secure
+from carto_auth._trust import require_secure
 from carto_auth.errors import CredentialsError, Unauthorized
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
@@ -97,6 +97,16 @@ class RequestAuth:
 
     # ---- all of them ---------------------------------------------------------------------------
 
+    def _base_url_for(self, what: str) -> str:
+        """The API base URL, which ``what`` needs."""
+        base_url = self.get_api_base_url()
+        if not base_url:
+            raise CredentialsError(
+                f"There is no API base URL, and {what} needs one.",
+                remedy="Pass api_base_url=, or use CartoAuth.from_oauth() or from_m2m().",
+            )
+        return base_url
+
     def _with_renewal(self, ask: Callable[[str], _Answer]) -> _Answer:
         """The answer to the access token; a 401 renews the token once and asks once more."""
         token = self.get_access_token()
@@ -149,12 +159,7 @@ class RequestAuth:
         return token
 
     def _is_for_the_api(self, request: Any) -> bool:
-        base_url = self.get_api_base_url()
-        if not base_url:
-            raise CredentialsError(
-                "It cannot be told which requests may carry the access token without an API base URL.",
-                remedy="Pass api_base_url=, or use CartoAuth.from_oauth() or from_m2m().",
-            )
+        base_url = self._base_url_for("auth=")
         origin = _origin(base_url)
         if origin is None or _origin(str(request.url)) != origin:
             return False

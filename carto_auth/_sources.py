@@ -206,9 +206,9 @@ class LoginSource(TokenSource):
         )
 
     def tell_of_waiting(self) -> None:
-        from carto_auth import _surroundings
+        from carto_auth._login.talk import tell
 
-        _surroundings.tell("Another program is logging in to CARTO. Waiting for what comes of it ...")
+        tell("Another program is logging in to CARTO. Waiting for what comes of it ...")
 
     def base_url(self, access_token: str) -> str | None:
         if not self._finds_base_url:

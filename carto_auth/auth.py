@@ -12,12 +12,19 @@ from carto_auth._request_auth import RequestAuth
 from carto_auth._services import Services
 from carto_auth._sources import CliSource, FixedSource, LoginSource, M2MSource, TokenSource
 from carto_auth._stores import Entry, Store, default_store, store_at
-from carto_auth._token import ACCOUNT_CLAIM, LATEST_TIME, Token, jwt_claims, jwt_expiration
+from carto_auth._token import LATEST_TIME, Token, jwt_expiration
 from carto_auth.cache import load_cache_file, save_cache_file
 from carto_auth.discovery import get_api_base_url
 from carto_auth.errors import CredentialsError, LoginRequired, MissingCredential
 from carto_auth.m2m import get_m2m_token_info
-from carto_auth.pkce import LOGIN_SECONDS, PendingLogin, get_oauth_token_info, login_seconds, somebody_may_log_in
+from carto_auth.pkce import (
+    LOGIN_SECONDS,
+    CartoPKCE,
+    PendingLogin,
+    get_oauth_token_info,
+    login_seconds,
+    somebody_may_log_in,
+)
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
@@ -279,7 +286,11 @@ class CartoAuth(_OldNames, RequestAuth):
             UntrustedAddress: ``redirect_uri`` is neither https nor on this computer.
             CredentialsError: there is no organization of that name.
         """
-        return PendingLogin(partial(cls._logged_in, org, services), redirect_uri, org, services)
+        return PendingLogin(
+            partial(cls._logged_in, org, services),
+            CartoPKCE(False, org, interactive=False, services=services),
+            redirect_uri,
+        )
 
     @classmethod
     def _logged_in(cls, org: str | None, services: Services | None, info: Mapping[str, Any]) -> Self:
@@ -469,12 +480,7 @@ class CartoAuth(_OldNames, RequestAuth):
             WarehouseUnavailable: the account has no warehouse, or may not use it.
             CredentialsError: there is no API base URL, or the answer makes no sense.
         """
-        base_url = self._account.api_base_url
-        if not base_url:
-            raise CredentialsError(
-                "The CARTO Data Warehouse cannot be reached without an API base URL.",
-                remedy="Pass api_base_url=, or use CartoAuth.from_oauth() or from_m2m().",
-            )
+        base_url = self._base_url_for("the CARTO Data Warehouse")
         from carto_auth._warehouse.token import get_warehouse_token
 
         ask = partial(self._with_renewal, partial(get_warehouse_token, base_url))
@@ -538,24 +544,12 @@ class CartoAuth(_OldNames, RequestAuth):
             RateLimited: the quota of tokens is used up.
             CredentialsError: another of the errors in :mod:`carto_auth.errors`.
         """
-        from carto_auth.restricted import Restriction, TokensApi, restricted_token
+        from carto_auth.restricted import Restriction, TokensApi, restricted_token, store_beside
 
         restriction = Restriction.of(grants, allowed_apis, referers, expiration)
-        api = TokensApi(self.get_api_base_url(), self._with_renewal, self._is_api_access_token)
-        store = self._store_of(restriction, api.base_url)
-        return RestrictedAuth._made(self, restriction, api, store, restricted_token(restriction, api, store))
-
-    def _store_of(self, restriction: Restriction, api_base_url: str) -> Store:
-        """Where a restricted token is kept: beside the account's own, if it can be told whose it is."""
-        claims = jwt_claims(self.get_access_token())
-        # The login's own identity does not name the person: another one may log in after this one.
-        account = f"{claims.get('sub', '')} {claims.get(ACCOUNT_CLAIM, '')}".strip()
-        identity = self._account.source.identity.replaced(
-            mode="restricted", api_base_url=api_base_url, account=account, restriction=restriction.digest()
-        )
-        if not account and self._mode != "m2m":
-            return Store(identity)
-        return self._account.store.beside(identity)
+        api = TokensApi(self._base_url_for("CARTO's Tokens API"), self._with_renewal, self._is_api_access_token)
+        store = store_beside(self._account.store, self.get_access_token(), restriction, api.base_url)
+        return RestrictedAuth._made(self._services, restriction, api, store, restricted_token(restriction, api, store))
 
     def _is_api_access_token(self) -> bool:
         """Whether the token is of that kind; an OAuth token of CARTO's is a JWT that ends."""
@@ -607,10 +601,10 @@ class RestrictedAuth(CartoAuth):
 
     @classmethod
     def _made(
-        cls, owner: CartoAuth, restriction: Restriction, tokens_api: TokensApi, kept_in: Store, token: Token
+        cls, services: Services, restriction: Restriction, tokens_api: TokensApi, kept_in: Store, token: Token
     ) -> Self:
         auth = cls("oauth", api_base_url=tokens_api.base_url, use_cache=False, open_browser=False)
-        auth._set_up(tokens_api.base_url, services=owner._services, source=_restricted(kept_in, "has come to its end"))
+        auth._set_up(tokens_api.base_url, services=services, source=_restricted(kept_in, "has come to its end"))
         auth._account.token = token
         auth._tokens_api, auth._kept_in, auth._restriction = tokens_api, kept_in, restriction
         return auth

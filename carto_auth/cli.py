@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from carto_auth import CredentialsError, __version__
-from carto_auth._command import account, output
+from carto_auth._command import output
+from carto_auth._command.login import log_in, log_out, print_token
 
 # Type checkers take this name for true; typing would slow down every carto-auth token.
 TYPE_CHECKING = False
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     if arguments == ["token"]:  # scripts run this often, and need not wait for argparse
-        account.print_token()
+        print_token()
         code = None
     else:
         try:
@@ -98,15 +99,15 @@ def _parser() -> ArgumentParser:
 
 
 def _login(options: Namespace) -> None:
-    account.log_in(options.org, open_browser=not options.no_browser)
+    log_in(options.org, open_browser=not options.no_browser)
 
 
 def _token(options: Namespace) -> None:
-    account.print_token(options.org)
+    print_token(options.org)
 
 
 def _logout(options: Namespace) -> None:
-    account.log_out(options.org)
+    log_out(options.org)
 
 
 def _status(options: Namespace) -> int:

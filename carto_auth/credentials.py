@@ -13,8 +13,9 @@ import stat
 import sys
 
 from carto_auth import _log
-from carto_auth._services import Services, require_credentials_base_url
+from carto_auth._services import Services
 from carto_auth._token import is_usable_token
+from carto_auth._trust import require_credentials_base_url
 from carto_auth._value import Value
 from carto_auth.errors import CredentialsFileNotFound, InvalidCredential, MissingCredential
 

@@ -1,43 +1,44 @@
-"""From a token to the API base URL; from the name of an SSO organization to its id."""
+"""Discovery: from a token to the API base URL, and from the name of an SSO organization to its id."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from carto_auth._services import Services
+from carto_auth._trust import discovered_base_url, tenant_url
+from carto_auth.errors import CredentialsError, ServerError, TenantNotFound
 
-from carto_auth._services import Services, discovered_base_url, tenant_url
-from carto_auth.errors import CredentialsError, InvalidAnswer, ServerError, TenantNotFound
-
-#: Characters, levels and items beyond which a tenant's configuration is none. CARTO's have a few hundred items;
-#: the YAML parser takes about a second for what these bounds let through.
-_LONGEST_YAML = 128 * 1024
-_DEEPEST_YAML = 50
-_MOST_YAML_EVENTS = 20_000
+# The network and the YAML parser are imported in the functions: a start with a good token needs neither.
 
 
 def get_api_base_url(access_token: str, *, services: Services | None = None) -> str:
-    """The API base URL of the account that a token belongs to, such as ``https://gcp-us-east1.api.carto.com``.
+    """Find the API base URL of the account that a token belongs to, such as ``https://gcp-us-east1.api.carto.com``.
 
-    Asks CARTO's accounts API for the account's tenant, then the tenant for its configuration.
+    CARTO's accounts API names the account's tenant, and the tenant's configuration names the address.
 
     Args:
         access_token: a CARTO access token.
         services: the services to ask; those of the environment, else CARTO's own.
 
+    Returns:
+        The address, without a slash at its end.
+
     Raises:
-        TenantNotFound: the account belongs to no CARTO organization yet.
+        InvalidCredential: the token has characters that a token cannot have.
+        TenantNotFound: the account does not belong to a CARTO organization yet.
         UntrustedAddress: an answer names a place to which no token may be sent.
-        ServerError: the token was refused, or an answer was no success.
+        Unauthorized: the token was refused.
+        ServerError: another answer was not a success, or makes no sense.
         ServiceUnreachable: no answer came.
     """
-    from carto_auth import _http
+    from carto_auth import _configuration, _http
 
     services = services or Services.from_environment()
-    secrets = [access_token]
-    tenant = tenant_url(_tenant_domain(access_token, services), services, secrets)
+    domain = _tenant_domain(access_token, services)
+    tenant = tenant_url(domain, services.named_hosts, shown=_http.shown(domain, [access_token]))
     configuration = _http.get_text(
         f"{tenant}/config.yaml", failure="The configuration of the CARTO organization could not be read"
     )
-    return discovered_base_url(_base_url_in(configuration), tenant, secrets)
+    base_url = _configuration.api_base_url_in(configuration)
+    return discovered_base_url(base_url, tenant, shown=_http.shown(base_url, [access_token]))
 
 
 def _tenant_domain(access_token: str, services: Services) -> object:
@@ -50,8 +51,8 @@ def _tenant_domain(access_token: str, services: Services) -> object:
             failure="CARTO did not say which organization the account belongs to",
         )
     except ServerError as error:
-        # An account without a tenant gets an "error" too; only one that comes as a success, or as "not
-        # found", is about the tenant and not about the token or the service.
+        # An account without a tenant is answered with an "error" too. It is about the tenant, and not about the
+        # token or the service, only when it comes as a success or as "not found".
         if error.status not in (200, 404) or error.error is None:
             raise
         no_tenant = _no_tenant(services, error)
@@ -65,7 +66,7 @@ def _tenant_domain(access_token: str, services: Services) -> object:
 def _no_tenant(services: Services, error: ServerError | None) -> TenantNotFound:
     words = f" ({error.error_description or error.error})" if error else ""
     return TenantNotFound(
-        f"The login is good, but this account belongs to no CARTO organization yet{words}.",
+        f"The login is good, but this account does not belong to a CARTO organization yet{words}.",
         remedy=first_visit(services),
         status=error.status if error else 200,
         error=error.error if error else None,
@@ -74,7 +75,7 @@ def _no_tenant(services: Services, error: ServerError | None) -> TenantNotFound:
 
 
 def first_visit(services: Services, org: str | None = None) -> str:
-    """What an account without a CARTO organization does once; ``org`` is that of its SSO login."""
+    """What a person without a CARTO organization has to do once; ``org`` is that of the SSO login."""
     from urllib.parse import quote
 
     app_url = services.app_url.rstrip("/")
@@ -87,48 +88,22 @@ def first_visit(services: Services, org: str | None = None) -> str:
     return f"Visit {page}, then try again; the login is kept."
 
 
-def _base_url_in(configuration: str) -> object:
-    """``apis.baseUrl`` of a tenant's ``config.yaml``."""
-    import yaml
-
-    content = None
-    # Not only YAMLError: the parser fails at odd values (a date in month 13, an empty !!int) in many ways.
-    with suppress(Exception):
-        if _is_bounded(configuration):
-            content = yaml.safe_load(configuration)
-    if isinstance(content, dict) and isinstance(content.get("apis"), dict) and content["apis"].get("baseUrl"):
-        return content["apis"]["baseUrl"]
-    problem = "names no API address" if isinstance(content, dict) else "is not the YAML it should be"
-    raise InvalidAnswer(
-        f"The configuration of the CARTO organization {problem}.",
-        remedy="Pass api_base_url= yourself; it stands on the Developers page of your CARTO Workspace.",
-        status=200,
-    )
-
-
-def _is_bounded(text: str) -> bool:
-    """Whether YAML is small and flat, and without aliases, by which a small text becomes a large thing."""
-    import yaml
-
-    if len(text) > _LONGEST_YAML:
-        return False
-    depth = 0
-    for number, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if number > _MOST_YAML_EVENTS or depth > _DEEPEST_YAML or isinstance(event, yaml.AliasEvent):
-            return False
-    return True
-
-
 def get_organization_id(organization: str, *, services: Services | None = None) -> str:
-    """The Auth0 id (``org_...``) of an SSO organization, from its id or its name.
+    """Find the Auth0 id (``org_...``) of an SSO organization.
+
+    Args:
+        organization: its name, or its id, which is returned as it is.
+        services: the services to ask; those of the environment, else CARTO's own.
 
     Raises:
-        CredentialsError: there is no organization of that name.
+        CredentialsError: there is no SSO organization of that name.
+        UntrustedAddress: the environment names an address that is neither https nor on this computer.
+        ServerError: the answer was not a success, or makes no sense.
+        ServiceUnreachable: no answer came.
     """
     if organization.startswith("org_"):
         return organization
-    if organization in (".", "..") or not organization.isprintable():  # a path, or no text that can be sent
+    if organization in (".", "..") or not organization.isprintable():  # a path, or not text that can be sent
         raise _unknown_organization(organization)
     from urllib.parse import quote
 

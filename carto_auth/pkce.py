@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
-from carto_auth import _surroundings
-from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI, Services, require_secure
-from carto_auth._token import as_number, parse_token_answer
-from carto_auth._typing import TYPE_CHECKING, Any, Generic, TypeVar
-from carto_auth.errors import (
-    LoginDenied,
-    LoginFailed,
-    LoginRequired,
-    LoginTimedOut,
-    Unauthorized,
-)
+from carto_auth._login.pending import PendingLogin
+from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI, Services
+from carto_auth._token import parse_token_answer
+from carto_auth._trust import require_secure
+from carto_auth._value import Value
+from carto_auth.errors import LoginFailed, Unauthorized
+
+# What only a login needs is imported inside the functions: a start with a good token does without it.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from carto_auth._loopback import CallbackServer
-    from carto_auth._redirect import AuthorizationResponse
+    from typing import Any
+
+    from carto_auth._login.person import Conversation
+    from carto_auth._login.response import AuthorizationResponse
+    from carto_auth.errors import LoginRequired
 
 __all__ = [
     "AUDIENCE",
@@ -42,13 +42,8 @@ REDIRECT_URI_CLI = Services().code_page_url
 #: Seconds that a person has for a login: long enough for a password manager and a second factor.
 LOGIN_SECONDS = 300.0
 
-#: A person may be given for ever; locks and sockets count no further than this.
+#: ``timeout`` may be infinite; locks and sockets count no further than this many seconds.
 LONGEST_WAIT_SECONDS = 7 * 86_400.0
-
-#: How often a person is asked for a code that works.
-_TRIES = 3
-
-_Account = TypeVar("_Account")
 
 
 def get_oauth_token_info(
@@ -112,8 +107,36 @@ def revoke_refresh_token(refresh_token: str, *, services: Services | None = None
     _http.post_form(services.revocation_url, form, failure="CARTO did not revoke the login", empty_is_fine=True)
 
 
+class Attempt(Value):
+    """One try of a login: nothing of it is used for another.
+
+    Attributes:
+        redirect_uri: where the authorization server sends the browser with the code.
+        state: the random text that the answer brings back (RFC 6749 section 10.12); ``None`` before the try begins.
+        verifier: the secret that ties the code to this program (RFC 7636 section 4.1); ``None`` before it begins.
+    """
+
+    secret_fields = ("state", "verifier")
+
+    def __init__(self, redirect_uri: str, state: str | None = None, verifier: str | None = None) -> None:
+        self.redirect_uri = redirect_uri
+        self.state = state
+        self.verifier = verifier
+
+    def begun(self) -> Attempt:
+        """A new try with the same redirect URI: 256 random bits of state, and a verifier of 512."""
+        import secrets
+
+        return Attempt(self.redirect_uri, secrets.token_urlsafe(32), secrets.token_urlsafe(64))
+
+    @property
+    def challenge(self) -> str | None:
+        """The code challenge of the verifier."""
+        return None if self.verifier is None else code_challenge(self.verifier)
+
+
 class CartoPKCE:
-    """One person's login.
+    """One person's login, as a protocol: the link, the state, the verifier and the exchange of the code.
 
     Args:
         open_browser: whether to open a browser. In Google Colab, Databricks and other places whose browser
@@ -127,7 +150,11 @@ class CartoPKCE:
     Attributes:
         open_browser: whether a browser will be opened.
         org: the organization as it was given.
-        redirect_uri: where the authorization server sends the browser with the code.
+
+    Raises:
+        TypeError: ``timeout`` is no number.
+        ValueError: it is negative.
+        UntrustedAddress: the person would be sent to an address that is neither https nor on this computer.
     """
 
     def __init__(
@@ -139,65 +166,77 @@ class CartoPKCE:
         timeout: float = LOGIN_SECONDS,
         services: Services | None = None,
     ) -> None:
-        self.open_browser = bool(open_browser) and not _surroundings.browser_is_elsewhere()
+        from carto_auth._login.place import browser_is_elsewhere
+
+        self.open_browser = bool(open_browser) and not browser_is_elsewhere()
         self.org = org
         self._services = services or Services.from_environment()
         for address in (self._services.auth_url, self._services.app_url):  # where the person is sent
             require_secure(address, "services=")
-        self.redirect_uri = REDIRECT_URI if self.open_browser else self._services.code_page_url
+        self._attempt = Attempt(REDIRECT_URI if self.open_browser else self._services.code_page_url)
         self._interactive = interactive
         self._timeout = login_seconds(timeout)
         self._deadline = float("inf")
-        self._refused_codes: set[str] = set()
         self._organization_id: str | None = None
-        self._state: str | None = None
-        self._code_verifier: str | None = None
-        self._code_challenge: str | None = None
 
     # ---- one attempt ---------------------------------------------------------------------------
 
+    @property
+    def redirect_uri(self) -> str:
+        """Where the authorization server sends the browser with the code; it may be set before the link is made."""
+        return self._attempt.redirect_uri
+
+    @redirect_uri.setter
+    def redirect_uri(self, redirect_uri: str) -> None:
+        self._attempt = self._attempt.replaced(redirect_uri=redirect_uri)
+
+    @property
+    def _code_verifier(self) -> str | None:
+        return self._attempt.verifier
+
+    @_code_verifier.setter
+    def _code_verifier(self, verifier: str) -> None:  # by programs that go on with a login of another process
+        self._attempt = self._attempt.replaced(verifier=verifier)
+
+    @property
+    def _code_challenge(self) -> str | None:
+        return self._attempt.challenge
+
     def get_pkce_handshake_parameters(self) -> None:
         """Begin a new attempt: a new ``state``, code verifier and code challenge (RFC 7636 section 4)."""
-        import secrets
-
-        self._state = secrets.token_urlsafe(32)
-        self._code_verifier = secrets.token_urlsafe(64)
-        self._code_challenge = code_challenge(self._code_verifier)
+        self._attempt = self._attempt.begun()
 
     def get_authorize_url(self, state: str | None = None) -> str:
-        """The page where the person logs in (RFC 6749 section 4.1.1); a ``state`` of one's own may be given."""
+        """The page where the person logs in (RFC 6749 section 4.1.1); the caller may choose its ``state``.
+
+        Raises:
+            CredentialsError: ``org`` is a name, and no organization of that name was found.
+        """
         from urllib.parse import urlencode
 
-        if self._code_challenge is None:
+        if self._attempt.verifier is None:
             self.get_pkce_handshake_parameters()
         if state is not None:
-            self._state = state
+            self._attempt = self._attempt.replaced(state=state)
         parameters = {
             "client_id": self._services.client_id,
             "response_type": "code",
             "audience": AUDIENCE,
             "redirect_uri": self.redirect_uri,
-            "code_challenge": self._code_challenge,
+            "code_challenge": self._attempt.challenge,
             "code_challenge_method": "S256",
-            "state": self._state,
+            "state": self._attempt.state,
         }
         if self.org:
-            parameters["organization"] = self._organization()
+            parameters["organization"] = self._organization(self.org)
         return f"{self._services.authorize_url}?{urlencode(parameters)}"
 
-    def _organization(self) -> str:
+    def _organization(self, org: str) -> str:
         from carto_auth.discovery import get_organization_id
 
         if self._organization_id is None:
-            assert self.org is not None
-            self._organization_id = get_organization_id(self.org, services=self._services)
+            self._organization_id = get_organization_id(org, services=self._services)
         return self._organization_id
-
-    def _begin(self, redirect_uri: str) -> str:
-        """Begin a new attempt and return its authorize URL; codes of earlier attempts are worth nothing now."""
-        self.redirect_uri = redirect_uri
-        self.get_pkce_handshake_parameters()
-        return self.get_authorize_url()
 
     # ---- the person ----------------------------------------------------------------------------
 
@@ -209,140 +248,64 @@ class CartoPKCE:
             LoginDenied: the person or CARTO refused.
             LoginTimedOut: nobody finished in time.
             LoginFailed: no usable code was given.
+            CredentialsError: ``org`` is a name, and no organization of that name was found.
         """
         if self._interactive is False:
             raise login_required()
         self._deadline = time.monotonic() + self._timeout
         use_browser = self.open_browser if open_browser is None else open_browser
-        if not use_browser or (self._interactive is None and _surroundings.nobody_is_here()):
-            return self._code_by_hand()
-        try:
-            return self._code_from_browser()
-        except _NoBrowserError as error:
-            told = str(error)
-        try:
-            return self._code_by_hand(told)
-        except LoginRequired as error:
-            error.message = f"{told} {error.message}"
-            raise
+        conversation = self._conversation()
+        return conversation.code() if use_browser else conversation.code_by_hand()
 
-    def _code_from_browser(self) -> str:
-        """The code that the browser brings back. Raises :class:`_NoBrowserError` when it cannot."""
-        from carto_auth._loopback import CallbackServer, PortBusy
+    def _conversation(self) -> Conversation:
+        from carto_auth._login.person import Conversation
 
-        url = self._begin(REDIRECT_URI)
-        self._deadline = time.monotonic() + self._timeout  # the person's own time: it begins with the link
-        try:
-            server = CallbackServer(REDIRECT_URI, self._judge)
-        except PortBusy:
-            raise _NoBrowserError(
-                "Another program or login is using port 10000, so your browser cannot bring this login back here; "
-                "end that one, or take the login's code here by hand."
-            ) from None
-        except OSError:
-            raise _NoBrowserError(
-                "This computer does not let your browser bring the login back, so take its code here by hand."
-            ) from None
-        with server:
-            response = self._answer_at(server, url)
-        if response is None:
-            raise LoginTimedOut(
-                f"Nobody finished the login in the browser within {self._timeout:g} s.",
-                remedy="Try again, with open_browser=False if the browser cannot reach this computer.",
-            )
-        return self._code_of(response)
-
-    def _answer_at(self, server: CallbackServer[AuthorizationResponse], url: str) -> AuthorizationResponse | None:
-        """Send the person to ``url``, and wait for what comes back; ``None`` when nothing does in time."""
-        problems: list[BaseException] = []
-
-        def give_up(error: BaseException | None) -> None:
-            problems.append(error or _NoBrowserError(_surroundings.why_no_browser()))
-            server.give_up()
-
-        _surroundings.show_link("Log in to CARTO in your browser. If it does not open by itself, use this link:", url)
-        # Aside, because a browser's command may last as long as its window, and the answer comes before that.
-        opening = _surroundings.open_browser_aside(url, otherwise=give_up)
-        response = server.wait(self._seconds_left())
-        if response is None and problems:
-            raise problems[0]
-        if _surroundings.named_browser_takes_over_the_terminal():
-            opening.join(self._seconds_left())  # until the terminal is ours again
-        return response
-
-    def _seconds_left(self) -> float:
-        return min(max(0.0, self._deadline - time.monotonic()), LONGEST_WAIT_SECONDS)
-
-    def _judge(self, query: str) -> tuple[AuthorizationResponse | None, Any]:
-        """What to make of a request to the callback, and the page to show for it."""
-        from carto_auth import _redirect
-        from carto_auth._loopback import Page
-
-        response = _redirect.authorization_response(query, state=self._state or "", issuer=self._services.auth_url)
-        if response is None:
-            return None, Page(
-                400, "Not this login", "This answers no login that is waiting here. Use the link that Python shows."
-            )
-        if response.code is None:
-            return response, Page(
-                200, "Not logged in", "No login came of this. Python tells you why; you can close this tab."
-            )
-        return response, Page(
-            200,
-            "Back to Python",
-            "CARTO has confirmed who you are. You can close this tab and return to Python.",
+        return Conversation(
+            begin=self._begin,
+            judge=self._judge,
+            read=self._code_in,
+            ask=self._input,
+            ask_anyway=bool(self._interactive) or self._is_input_replaced(),
+            open_anyway=bool(self._interactive),
+            code_page=self._services.code_page_url,
+            site=self._services.app_url,
+            timeout=self._timeout,
+            seconds_left=self._seconds_left,
         )
 
-    def _code_by_hand(self, told: str = "") -> str:
-        """The code that the person copies from CARTO's page. ``told`` is what they have to know before."""
-        if not self._has_person():
-            raise login_required()
-        url = self._begin(self._services.code_page_url)
-        prompt = self._first_prompt(told, url)
-        problem = "No code was entered."
-        for _ in range(_TRIES):
-            try:
-                code = self._code_in(self._input(prompt))
-            except _WrongCodeError as error:
-                problem = str(error)
-            else:
-                if code and code not in self._refused_codes:
-                    return code
-                problem = "That code was refused before." if code else "No code was entered."
-            prompt = f"{problem} Access code: "
-        raise LoginFailed(f"The login was given up after {_TRIES} tries: {problem}", remedy="Begin a new login.")
+    def _begin(self, redirect_uri: str) -> str:
+        """Begin a new attempt and return its link; codes of earlier attempts are worth nothing now."""
+        self._attempt = Attempt(redirect_uri)
+        return self.get_authorize_url()
 
-    def _first_prompt(self, told: str, url: str) -> str:
-        """The link and the request for the code: as one text, so that nothing is shown where nobody is asked."""
-        before = f"{told}\n\n".lstrip() + "Log in to CARTO with this link; it ends on a page that shows an access code:"
-        after = f"Copy the code from the {self._services.app_url} page to here. Never give it to anybody else."
-        if _surroundings.in_notebook() and _surroundings.can_ask():
-            _surroundings.show_link(before, url)
-            return f"{after}\nAccess code: "
-        return f"{before}\n\n    {url}\n\n{after}\nAccess code: "
+    def _judge(self, query: str) -> AuthorizationResponse | None:
+        from carto_auth._login.response import response_for
+
+        return response_for(query, state=self._attempt.state or "", issuer=self._services.auth_url)
+
+    def _code_in(self, pasted: str) -> str:
+        from carto_auth._login.response import checked_code_in
+
+        attempt = self._attempt
+        return checked_code_in(pasted, redirect_uri=attempt.redirect_uri, state=attempt.state, services=self._services)
 
     def _input(self, prompt: str) -> str:
         """Ask the person for a line of text: the one place that does.
 
         Raises:
             LoginRequired: there is nobody to ask.
+            LoginTimedOut: nobody answered in time.
         """
-        if _surroundings.can_ask() or self._interactive:
-            try:
-                return _surroundings.ask(prompt, self._seconds_left())
-            except TimeoutError:
-                raise LoginTimedOut(
-                    f"No code was entered within {self._timeout:g} s.",
-                    remedy="Try again, with a longer timeout= if you need more time.",
-                ) from None
-            except (EOFError, OSError, RuntimeError, ValueError):
-                pass  # a standard input at its end, broken, or none; a notebook whose front end takes no input
-        raise login_required()
+        from carto_auth._login.person import ask
 
-    def _has_person(self) -> bool:
-        """Whether there is somebody for :meth:`_input` to ask, or a program that has replaced it and answers."""
-        is_replaced = getattr(self._input, "__func__", None) is not _OWN_INPUT
-        return bool(self._interactive) or is_replaced or _surroundings.can_ask()
+        return ask(prompt, self._seconds_left(), timeout=self._timeout, anyway=bool(self._interactive))
+
+    def _is_input_replaced(self) -> bool:
+        """Whether a program has replaced :meth:`_input`, and answers in the place of a person."""
+        return getattr(self._input, "__func__", None) is not _OWN_INPUT
+
+    def _seconds_left(self) -> float:
+        return min(max(0.0, self._deadline - time.monotonic()), LONGEST_WAIT_SECONDS)
 
     # ---- the code ------------------------------------------------------------------------------
 
@@ -350,13 +313,17 @@ class CartoPKCE:
         """The authorization code in ``response`` (a code, or the URL that holds it); without one, ask the person.
 
         Raises:
-            LoginFailed: the response is of another site or of another login, or a refusal.
+            LoginFailed: the response is empty, of another site or of another login.
+            LoginDenied: it is a refusal.
+            CredentialsError: what :meth:`get_auth_response` raises, without a response.
         """
+        from carto_auth._login.response import WrongCode
+
         if response is None:
             return self.get_auth_response()
         try:
             code = self._code_in(response)
-        except _WrongCodeError as error:
+        except WrongCode as error:
             raise LoginFailed(str(error), remedy="Begin a new login.") from None
         if not code:
             raise LoginFailed("No code was entered.", remedy="Begin a new login.")
@@ -369,63 +336,16 @@ class CartoPKCE:
             LoginDenied: the URL holds an error instead.
             LoginFailed: the URL holds neither.
         """
-        from carto_auth import _redirect
+        from carto_auth._login.response import code_in
 
-        text = _redirect.unquoted(url)
-        if not _redirect.is_address(text):
-            return text
-        return self._code_of(_redirect.response_in(_redirect.query_of(text)))
-
-    def _code_in(self, pasted: str) -> str:
-        """The code in what a person pasted; ``""`` for nothing.
-
-        Raises:
-            _WrongCodeError: it is no code, or the address of another page or of another login.
-            LoginDenied: it is the address of a refusal.
-        """
-        from carto_auth import _redirect
-
-        text = _redirect.unquoted(pasted)
-        if not _redirect.is_address(text):
-            if not all("!" <= character <= "~" for character in text):
-                raise _WrongCodeError("That is no access code.")  # RFC 6749 appendix A.11
-            return text
-        pages = (self._services.code_page_url, self.redirect_uri, REDIRECT_URI)
-        if not any(_redirect.is_page(text, page) for page in pages):
-            raise _WrongCodeError(f"That is the address of another page than {_redirect.page_of(self.redirect_uri)}.")
-        parameters = _redirect.parameters_of(_redirect.query_of(text))
-        if parameters is None:
-            raise _WrongCodeError("That address names the same thing twice.")
-        # CARTO's page may leave the state out of its address; PKCE ties the code to this login all the same. A
-        # page of the program's own gets what CARTO sends.
-        says_state = "state" in parameters or self.redirect_uri not in (self._services.code_page_url, REDIRECT_URI)
-        if says_state and self._state is not None and not _redirect.has_state(parameters, self._state):
-            raise _WrongCodeError("That is the address of another login than this one.")
-        if not _redirect.may_be_issued_by(self._services.auth_url, parameters):
-            raise _WrongCodeError("That address comes from another login service than the one asked.")
-        if _redirect.response_in(_redirect.query_of(text)) == _redirect.AuthorizationResponse():
-            raise _WrongCodeError("That address holds no code.")
-        return self.parse_response_code(text)
-
-    def _code_of(self, response: AuthorizationResponse) -> str:
-        if response.code is not None:
-            return response.code
-        if response.error is None:
-            raise LoginFailed("That address holds no code.", remedy="Begin a new login, and copy the code it shows.")
-        words = response.error_description or response.error
-        raise LoginDenied(
-            f"CARTO did not log you in: {words}.",
-            remedy="Try again, and allow access when CARTO asks."
-            if response.error == "access_denied"
-            else "Begin a new login.",
-            error=response.error,
-            error_description=response.error_description,
-        )
+        return code_in(url)
 
     # ---- the token -----------------------------------------------------------------------------
 
     def get_token_info(self, code: str | None = None) -> dict[str, Any]:
         """Exchange an authorization code for a token info (RFC 6749 section 4.1.3); without one, ask the person.
+
+        A person whose copied code is refused may copy another one, twice.
 
         Raises:
             LoginRequired, LoginFailed: no code came.
@@ -434,31 +354,29 @@ class CartoPKCE:
         """
         if code is not None:
             return self._exchange(code)
-        code = self.get_authorization_code()
-        for _ in range(_TRIES - 1):
+        refused = [self.get_authorization_code()]
+        for _ in range(2):
             try:
-                return self._exchange(code)
+                return self._exchange(refused[-1])
             except Unauthorized as error:
                 if error.error != "invalid_grant" or self.redirect_uri == REDIRECT_URI:
                     raise
-                self._refused_codes.add(code)  # it is on the clipboard still
                 told = error.message
-            code = self._code_by_hand(told)
-        return self._exchange(code)
+            refused.append(self._conversation().code_by_hand(told, refused))
+        return self._exchange(refused[-1])
 
     def _exchange(self, code: str) -> dict[str, Any]:
         from carto_auth import _http
 
-        if self._code_verifier is None:
+        if self._attempt.verifier is None:
             self.get_pkce_handshake_parameters()
-        assert self._code_verifier is not None
         form = {
             "grant_type": "authorization_code",
             "client_id": self._services.client_id,
             "audience": AUDIENCE,
             "code": code,
             "redirect_uri": self.redirect_uri,
-            "code_verifier": self._code_verifier,
+            "code_verifier": self._attempt.verifier or "",
         }
         try:
             answer = _http.post_form(
@@ -468,68 +386,9 @@ class CartoPKCE:
                 failure="CARTO did not accept the access code",
             )
         except Unauthorized as error:
-            error.remedy = "A code is good once and for a short time: begin a new login."
+            error.remedy = "A code works once, and only for a short time: begin a new login."
             raise
         return parse_token_answer(answer, time.time())
-
-
-class PendingLogin(Generic[_Account]):
-    """A login that a web app has begun: two calls, neither of which waits for the person.
-
-    Made by :meth:`carto_auth.CartoAuth.begin_oauth`. It belongs to one person: keep it where only their
-    session finds it, on the server. It can be pickled, and holds a secret then.
-
-    Attributes:
-        url: the page to send the person to.
-        state: the random text that ``url`` carries and the answer brings back (RFC 6749 section 4.1.1): an app
-            with a redirect URI of its own finds the login by it.
-    """
-
-    def __init__(
-        self,
-        account: Callable[[dict[str, Any]], _Account],
-        redirect_uri: str | None,
-        org: str | None,
-        services: Services | None,
-    ) -> None:
-        self._account = account
-        self._login = CartoPKCE(False, org, interactive=False, services=services)
-        self._token_info: dict[str, Any] | None = None
-        self._denied = False
-        self._sent_codes: dict[str, object] = {}
-        if redirect_uri is not None:
-            require_secure(redirect_uri.partition("?")[0], "redirect_uri")
-        self.url = self._login._begin(redirect_uri or self._login.redirect_uri)
-        assert self._login._state is not None
-        self.state = self._login._state
-
-    def finish(self, answer: str) -> _Account:
-        """The account, from the access code that the person copied, or from the whole URL they came back with.
-
-        An answer that is not this login's, or a code that CARTO refuses, leaves it waiting for the right one; no
-        code is sent twice. Once a token was earned and only the API base URL could not be found, another call
-        tries that again, and nothing else.
-
-        Raises:
-            LoginDenied: the person or CARTO refused.
-            LoginFailed: the answer is empty, of another site or of another login, or this one was answered.
-            Unauthorized: CARTO did not accept the code.
-            TenantNotFound: the account belongs to no CARTO organization yet.
-            ServerError, ServiceUnreachable: no token came.
-        """
-        if self._token_info is None:
-            if self._denied:
-                raise LoginFailed("This login was answered before.", remedy="Begin a new login.")
-            try:
-                code = self._login.get_authorization_code(answer)
-            except LoginDenied:
-                self._denied = True
-                raise
-            mine = object()
-            if self._sent_codes.setdefault(code, mine) is not mine:  # of all the threads one is the first
-                raise LoginFailed("This login was answered before, with that code.", remedy="Begin a new login.")
-            self._token_info = self._login.get_token_info(code)
-        return self._account(self._token_info)
 
 
 _OWN_INPUT = CartoPKCE._input
@@ -537,7 +396,16 @@ _OWN_INPUT = CartoPKCE._input
 
 def somebody_may_log_in() -> bool:
     """Whether there is a person for a login, or a program that has replaced :meth:`CartoPKCE._input` and answers."""
-    return CartoPKCE._input is not _OWN_INPUT or not _surroundings.nobody_is_here()
+    from carto_auth._login.place import somebody_is_here
+
+    return CartoPKCE._input is not _OWN_INPUT or somebody_is_here()
+
+
+def login_required() -> LoginRequired:
+    """The error for a login where nobody can be asked."""
+    from carto_auth._login import place
+
+    return place.login_required()
 
 
 def login_seconds(timeout: Any) -> float:
@@ -547,12 +415,11 @@ def login_seconds(timeout: Any) -> float:
         TypeError: ``timeout`` is no number.
         ValueError: it is negative.
     """
-    seconds = as_number(timeout)
-    if seconds is None:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout != timeout:
         raise TypeError(f"timeout must be seconds, a number, not {timeout!r}")
-    if seconds < 0:
-        raise ValueError(f"timeout must be seconds from 0 on, not {timeout}")
-    return seconds
+    if timeout < 0:
+        raise ValueError(f"timeout must be seconds, 0 or more, not {timeout}")
+    return float(timeout)
 
 
 def code_challenge(code_verifier: str) -> str:
@@ -562,20 +429,3 @@ def code_challenge(code_verifier: str) -> str:
 
     digest = hashlib.sha256(code_verifier.encode("ascii")).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
-
-
-class _NoBrowserError(Exception):
-    """The browser cannot take this login; the text says why, and what the person does instead."""
-
-
-class _WrongCodeError(Exception):
-    """What was pasted belongs to another page or another login; the text says so to the person."""
-
-
-def login_required() -> LoginRequired:
-    """The error for a login where nobody can be asked."""
-    return LoginRequired(
-        "A CARTO login needs a person, and there is nobody to ask here (no terminal, no notebook, or a worker).",
-        remedy="Log in once where there is one, by running: carto-auth login. For jobs without a person, use "
-        "CartoAuth.from_m2m with an M2M application.",
-    )

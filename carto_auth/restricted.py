@@ -17,9 +17,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from carto_auth import _http, _log
-from carto_auth._services import normalized_base_url
 from carto_auth._stores import Entry, Lock, Store
-from carto_auth._token import LATEST_TIME, Token, is_time, is_token_expired, is_usable_token
+from carto_auth._token import (
+    ACCOUNT_CLAIM,
+    LATEST_TIME,
+    Token,
+    is_time,
+    is_token_expired,
+    is_usable_token,
+    jwt_claims,
+)
+from carto_auth._trust import normalized_base_url
 from carto_auth._value import Value
 from carto_auth.errors import (
     CredentialsError,
@@ -141,6 +149,17 @@ def forget(token: str, store: Store) -> None:
             _log.debug("the deleted token stays in the cache: %s", error.strerror)
 
 
+def store_beside(store: Store, access_token: str, restriction: Restriction, api_base_url: str) -> Store:
+    """Where a restricted token is kept: beside the account's own, if it can be told whose it is."""
+    claims = jwt_claims(access_token)
+    # A person's login does not name the person: another one may log in after this one.
+    account = f"{claims.get('sub', '')} {claims.get(ACCOUNT_CLAIM, '')}".strip()
+    identity = store.identity.replaced(
+        mode="restricted", api_base_url=api_base_url, account=account, restriction=restriction.digest()
+    )
+    return store.beside(identity) if account or store.identity.mode == "m2m" else Store(identity)
+
+
 def _alone(store: Store) -> AbstractContextManager[str]:
     """Lock all restricted tokens of a login or application, so that not each map leaves a lock file."""
     identity = store.identity.replaced(account="", restriction="")
@@ -177,19 +196,9 @@ class TokensApi:
         api_base_url: the account's API base URL.
         with_renewal: sends a request with the account's access token.
         is_api_access_token: whether that is an API access token itself, which cannot make others.
-
-    Raises:
-        CredentialsError: there is no API base URL.
     """
 
-    def __init__(
-        self, api_base_url: str | None, with_renewal: WithRenewal, is_api_access_token: Callable[[], bool]
-    ) -> None:
-        if not api_base_url:
-            raise CredentialsError(
-                "CARTO's Tokens API cannot be reached without an API base URL.",
-                remedy="Pass api_base_url=, or use CartoAuth.from_oauth() or from_m2m().",
-            )
+    def __init__(self, api_base_url: str, with_renewal: WithRenewal, is_api_access_token: Callable[[], bool]) -> None:
         self.base_url = normalized_base_url(api_base_url)
         self._with_renewal = with_renewal
         self._is_api_access_token = is_api_access_token

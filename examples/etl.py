@@ -1,8 +1,8 @@
-"""An ETL job: reads CARTO's demo data, writes a table of one's own in the CARTO Data Warehouse, reads it back.
+"""An ETL job: read CARTO's demo data, write a table of your own in the CARTO Data Warehouse, and read it back.
 
 It logs in as an M2M application, whose credentials come from the environment (CARTO_CLIENT_ID,
 CARTO_CLIENT_SECRET, CARTO_API_BASE_URL) or from the file that CARTO_CREDENTIALS_FILE names. The client renews
-its token by itself, so the job may take longer than an hour.
+its own token, so the job may take longer than an hour.
 
     pip install '.[carto-dw]'
     python examples/etl.py
@@ -17,7 +17,7 @@ TABLE = "shared.people_in_large_cities"
 
 
 def transform(client: bigquery.Client, at_least: int) -> None:
-    """Write the table: the people in each country's cities of ``at_least`` so many."""
+    """Write the table: how many people live in each country's cities with ``at_least`` so many people."""
     sql = f"""
         CREATE OR REPLACE TABLE {TABLE} AS
         SELECT country, COUNT(*) AS cities, SUM(population) AS people
@@ -29,7 +29,7 @@ def transform(client: bigquery.Client, at_least: int) -> None:
 
 
 def report(client: bigquery.Client, countries: list[str]) -> None:
-    """Print the table's rows for some countries, which are a parameter of the query."""
+    """Print the rows for some countries, which are a parameter of the query."""
     sql = f"SELECT * FROM {TABLE} WHERE country IN UNNEST(@countries) ORDER BY people DESC"
     parameters = [bigquery.ArrayQueryParameter("countries", "STRING", countries)]
     for row in client.query(sql, job_config=bigquery.QueryJobConfig(query_parameters=parameters)).result():

@@ -1,6 +1,6 @@
-"""CARTO's SQL API with plain requests: the object is the ``auth=``, and the rest is one's own.
+"""CARTO's SQL API with plain requests: the ``CartoAuth`` is the ``auth=``, and the rest is up to you.
 
-It adds the token to requests to the API and to no others, and renews it when the API refuses it.
+It adds the token to requests to the API and to no others, and renews the token when the API refuses it.
 
     pip install .
     python examples/sql_api.py
@@ -19,7 +19,7 @@ SQL = """
 
 
 def main() -> None:
-    carto_auth = CartoAuth.default()  # what is there: the environment's credentials, a file's, or your login
+    carto_auth = CartoAuth.default()  # credentials from the environment or a file, or your login
     with requests.Session() as session:
         session.auth = carto_auth
         answer = session.get(

@@ -1,6 +1,6 @@
-"""Log in to CARTO in a Streamlit app, without ever waiting for the person.
+"""Log in to CARTO in a Streamlit app, which never waits for the person.
 
-Beside this package it needs Streamlit: pip install streamlit; streamlit run examples/streamlit_app.py
+It also needs Streamlit: pip install streamlit; streamlit run examples/streamlit_app.py
 """
 
 import streamlit as st
@@ -11,7 +11,7 @@ from carto_auth.errors import TenantNotFound
 st.title("My CARTO account")
 
 if "auth" in st.session_state:
-    # What is in the session is this person's alone; nothing of it is kept on disk.
+    # The session belongs to this person alone; nothing is kept on disk.
     st.success(f"You are logged in. The API is at {st.session_state.auth.get_api_base_url()}")
     if st.button("Log out"):
         del st.session_state.auth
@@ -24,7 +24,7 @@ if "problem" in st.session_state:
     st.error(st.session_state.pop("problem"))
 
 st.link_button("1. Log in to CARTO", st.session_state.login.url)
-st.write("The page at the end shows an access code. Copy it, and give it to nobody else.")
+st.write("The last page shows an access code. Copy it, and do not give it to anybody else.")
 
 with st.form("code", clear_on_submit=True):
     code = st.text_input("2. Paste the access code", type="password")
@@ -34,10 +34,10 @@ if submitted:
     try:
         st.session_state.auth = st.session_state.login.finish(code)
     except TenantNotFound as error:
-        st.error(str(error))  # the login is kept: after that visit, "Continue" goes on without another code
+        st.error(str(error))  # the login is kept: after that visit, "Continue" needs no other code
     except CredentialsError as error:
         st.session_state.problem = str(error)
-        del st.session_state.login  # a login takes one code, so the next try needs a new link
+        del st.session_state.login  # a login takes only one code, so the next try needs a new link
         st.rerun()
     else:
         del st.session_state.login

@@ -1,15 +1,14 @@
+"""What every test has: a home of its own, no browser, and a turn at the one port that tests share."""
+
+import contextlib
 import os
 import signal
-import tempfile
+import socket
 import time
 import webbrowser
-from pathlib import Path
 
 import pytest
 from clocks import ShiftedClock
-from filelock import FileLock
-
-from carto_auth import _token
 
 #: What the package looks at, to know its settings and where it runs.
 LOOKED_AT = ("CARTO_", "XDG_", "DATABRICKS_", "BROWSER", "DISPLAY", "WAYLAND_", "SSH_", "CI", "CODESPACES")
@@ -33,16 +32,10 @@ def own_home_and_environment(monkeypatch, tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def no_secrets_of_other_tests(monkeypatch):
-    """Those that were sent lately are kept out of messages, and tests take all kinds of words for secrets."""
-    monkeypatch.setattr(_token, "_lately", [])
-
-
-@pytest.fixture(autouse=True)
 def no_browsers(monkeypatch):
-    """None of this computer's browsers, and none that another test has left: it would open, and wait for a person.
+    """None of this computer's browsers, and none that another test has left: it would open and wait for a person.
 
-    What webbrowser has found it keeps in these two, and has no other way to forget it.
+    These two are private to webbrowser, which has no other way to forget the browsers that it has found.
     """
     monkeypatch.setattr(webbrowser, "_tryorder", [])
     monkeypatch.setattr(webbrowser, "_browsers", {})
@@ -50,15 +43,35 @@ def no_browsers(monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch, carto_sandbox):
-    """The time of this process and of the sandbox, moved by hand."""
+    """The time of this process and of its sandbox, moved by hand."""
     clock = ShiftedClock()
     monkeypatch.setattr(time, "time", clock)
-    carto_sandbox.clock = clock
     return clock
+
+
+#: Whoever listens here has the turn at the redirect port. It reaches as far as that port does: one computer, and all
+#: of its users. A lock file would belong to the user who made it and shut the others out.
+TURN = ("127.0.0.1", 10009)
+
+#: Seconds.
+PATIENCE = 100
 
 
 @pytest.fixture
 def callback_port():
-    """The port of CARTO's redirect URI, which cannot float: tests take turns, those of other processes too."""
-    with FileLock(Path(tempfile.gettempdir()) / "carto-auth-tests-port-10000.lock", timeout=100):
+    """The port of CARTO's redirect URI, which cannot change: tests take turns, those of other processes too."""
+    end = time.monotonic() + PATIENCE
+    while (turn := turn_now()) is None:
+        assert time.monotonic() < end, f"Another program has kept port {TURN[1]} for {PATIENCE} s."
+    with turn:
         yield 10000
+
+
+def turn_now():
+    """The listener that is the turn; ``None`` after the one who has it has let go of it, or was slow to."""
+    with contextlib.suppress(OSError):
+        return socket.create_server(TURN, backlog=128)
+    # Nobody accepts this connection: it breaks when the listener closes, also where its process was killed.
+    with contextlib.suppress(OSError), socket.create_connection(TURN, timeout=PATIENCE) as connection:
+        connection.recv(1)
+    return None

@@ -118,13 +118,17 @@ def test_status_of_a_person(logged_in, person):
         assert piece not in shown.stdout + as_json.stdout
 
 
-def test_status_of_an_application(carto_sandbox):
+def test_status_and_logout_of_an_application(carto_sandbox):
     assert "none yet; the first program" in run("status").stdout
     run("token")
     status = json.loads(run("status", "--json").stdout)
     assert (status["usable"], status["source"]["kind"], status["expiration"] > time.time()) == (True, ORDER[1], True)
     of_login = json.loads(run("status", "--json", "--org", "acme").stdout)
     assert (of_login["usable"], of_login["source"]["kind"], of_login["passed_over"]) == (False, "login", [])
+    done = run("logout")
+    for told in ("no login to forget", "M2M token is forgotten", "CARTO_CLIENT_ID is set"):
+        assert told in done.stderr
+    assert "none yet; the first program" in run("status").stdout
 
 
 def test_status_of_what_is_not_cached():
@@ -152,16 +156,6 @@ def test_logout(logged_in):
     assert (done.returncode, "The login is forgotten." in done.stderr) == (1, True)
     assert "CARTO_CLIENT_SECRET" in done.stderr
     assert run("status").returncode == 1
-    assert "no login to forget" in run("logout").stderr
-
-
-def test_logout_forgets_an_application_too(carto_sandbox):
-    run("token")
-    done = run("logout")
-    assert "M2M token is forgotten" in done.stderr
-    assert "CARTO_CLIENT_ID is set" in done.stderr
-    run("token")
-    assert carto_sandbox.count("/oauth/token") == 2
 
 
 def test_sandbox_prints_what_to_export(carto_sandbox):

@@ -218,20 +218,17 @@ def test_a_user_without_a_home_has_no_configuration(monkeypatch, tmp_path):
 # ---- API access tokens ---------------------------------------------------------------------------
 
 
-def test_an_access_token_is_never_renewed_nor_cached():
+def test_an_access_token_is_never_renewed_nor_cached(environment):
     ended = jwt(exp=1)
-    auth = CartoAuth.from_access_token(ended, BASE_URL)
-    assert (auth.get_access_token(), auth.get_api_base_url()) == (ended, BASE_URL)
+    environment({"CARTO_ACCESS_TOKEN": " of-the-environment ", "CARTO_API_BASE_URL": f"{BASE_URL}/"})
+    for auth, token in [
+        (CartoAuth.from_access_token(), "of-the-environment"),
+        (CartoAuth.from_access_token(ended, BASE_URL), ended),
+    ]:
+        assert (auth.get_access_token(), auth.get_api_base_url()) == (token, BASE_URL)
+        assert pickle.loads(pickle.dumps(auth)).get_access_token() == token
     assert not (Path.home() / ".carto-auth").exists()
-    assert pickle.loads(pickle.dumps(auth)).get_access_token() == ended
     assert "MARKED" not in repr(credentials.AccessToken("u", "MARKED"))
-
-
-@pytest.mark.parametrize("variable", ["CARTO_API_TOKEN", "CARTO_ACCESS_TOKEN"])
-def test_access_token_of_the_environment(environment, variable):
-    environment({variable: " a-token ", "CARTO_API_BASE_URL": f"{BASE_URL}/"})
-    auth = CartoAuth.from_access_token()
-    assert (auth.get_access_token(), auth.get_api_base_url()) == ("a-token", BASE_URL)
 
 
 @pytest.mark.parametrize(

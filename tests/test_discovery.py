@@ -8,7 +8,6 @@ from carto_auth.discovery import get_api_base_url, get_organization_id
 from carto_auth.errors import (
     CredentialsError,
     InvalidAnswer,
-    InvalidCredential,
     ServerError,
     ServiceUnavailable,
     TenantNotFound,
@@ -32,6 +31,7 @@ def fails(kind=CredentialsError):
     with pytest.raises(kind) as caught:
         get_api_base_url(TOKEN)
     assert TOKEN not in str(caught.value)
+    assert str(caught.value).isprintable()
     return caught.value
 
 
@@ -42,8 +42,8 @@ def test_the_base_url(carto):
     assert "Authorization" not in config.headers  # the tenant is not known to be a friend yet
 
 
-# The tables of names and addresses are in test_services.py; here, that they are asked.
-@pytest.mark.parametrize("tenant", ["localhost", "acme.carto.com/x", "evil.example:443", ["a"], 7, TOKEN, TOKEN * 50])
+# The tables of names and addresses are in test_trust.py; here, that they are asked.
+@pytest.mark.parametrize("tenant", ["localhost", "evil.example:443", ["a"], TOKEN, TOKEN * 50, "\x1b\n"])
 def test_a_tenant_that_is_no_public_name(tenant, carto):
     carto.get(ACCOUNTS, json={"tenant_domain": tenant})
     fails(UntrustedAddress)
@@ -60,7 +60,6 @@ def test_a_base_url_that_gets_no_token(base_url, carto):
     ("answer", "words"),
     [
         ({"json": {}}, ""),
-        ({"json": {"tenant_domain": None}}, ""),
         ({"json": {"tenant_domain": ""}}, ""),
         ({"json": {"error": "no account"}}, " (no account)"),
         ({"json": {"error": ["no account"]}, "status_code": 404}, " (no account)"),
@@ -69,7 +68,7 @@ def test_a_base_url_that_gets_no_token(base_url, carto):
 def test_an_account_without_an_organization(answer, words, carto):
     carto.get(ACCOUNTS, **answer)
     error = fails(TenantNotFound)
-    assert error.message == f"The login is good, but this account belongs to no CARTO organization yet{words}."
+    assert error.message == f"The login is good, but this account does not belong to a CARTO organization yet{words}."
     assert "https://app.carto.com/sso/" in error.remedy
     assert error.status == answer.get("status_code", 200)
 
@@ -80,7 +79,6 @@ def test_an_account_without_an_organization(answer, words, carto):
         ({"status_code": 401, "json": {"error": "x"}}, Unauthorized),
         ({"status_code": 404, "text": "<html>"}, ServerError),
         ({"status_code": 503, "json": {"error": "x"}}, ServiceUnavailable),
-        ({"text": "<html>"}, InvalidAnswer),
         ({"json": []}, InvalidAnswer),
     ],
 )
@@ -96,25 +94,17 @@ def bomb_of_aliases():
 
 NO_CONFIGURATIONS = {
     "nothing": "",
-    "a text": "hello",
     "a list": "- apis",
     "no apis": "api: {}",
-    "apis of another kind": "apis: [baseUrl]",
     "no address": "apis: {}",
-    "an empty address": "apis: {baseUrl: ''}",
     "not YAML": "apis: {baseUrl: [",
-    "a tab": "apis:\n\tbaseUrl: x",
     "a Python object": "apis: !!python/object/apply:os.system ['true']",
     "odd values": "apis: {}\nx: !!int ''",
     "odd dates": "apis: {}\nx: 2024-13-45",
-    "odd booleans": "apis: {}\nx: !!bool maybe",
-    "control characters": "apis: {}\nx: \x00",
-    "two documents": "apis: {}\n---\napis: {}",
     "aliases": f"apis: {{baseUrl: https://x.carto.com}}\n{bomb_of_aliases()}",
     "an alias in itself": "apis: &a\n  baseUrl: *a",
     "deep brackets": f"apis: {{baseUrl: https://x.carto.com}}\nx: {'[' * 1000}{']' * 1000}",
     "brackets without an end": "[" * 120_000,
-    "deep blocks": "- " * 60_000,
     "deep questions": "? " * 60_000,
     "many items": f"apis: {{baseUrl: https://x.carto.com}}\nx: [{'1,' * 60_000}]",
     "too long": f"apis: {{baseUrl: https://x.carto.com}}\n# {'x' * 200_000}",
@@ -122,9 +112,7 @@ NO_CONFIGURATIONS = {
     "sixties": f"apis: [1]\nx: 1{':59' * 40_000}",
 }
 
-NO_ADDRESS = {
-    NO_CONFIGURATIONS[name] for name in ("no apis", "apis of another kind", "no address", "an empty address", "sixties")
-}
+NO_ADDRESS = {NO_CONFIGURATIONS[name] for name in ("no apis", "no address", "sixties")}
 
 
 @pytest.mark.parametrize("configuration", NO_CONFIGURATIONS.values(), ids=NO_CONFIGURATIONS)
@@ -133,7 +121,7 @@ def test_configurations_that_are_none(configuration, carto):
     began = time.process_time()
     error = fails(InvalidAnswer)
     assert time.process_time() - began < 3
-    problem = "names no API address" if configuration in NO_ADDRESS else "is not the YAML it should be"
+    problem = "names no API address" if configuration in NO_ADDRESS else "is not the YAML that was expected"
     assert error.message == f"The configuration of the CARTO organization {problem}."
     assert (error.status, error.__cause__, error.__context__) == (200, None, None)
 
@@ -146,14 +134,7 @@ def test_a_large_and_lively_configuration_is_fine(carto):
 
 def test_a_captive_portal_in_the_place_of_the_configuration(carto):
     carto.get(CONFIG, text="<!doctype html><title>Sign in to the Wi-Fi</title>")
-    assert "wants you to sign in first" in fails(InvalidAnswer).remedy
-
-
-@pytest.mark.parametrize("token", ["", "two words", "a\r\nX-Injected: 1"])
-def test_a_token_that_cannot_be_sent(token, carto):
-    with pytest.raises(InvalidCredential):
-        get_api_base_url(token)
-    assert carto.call_count == 0
+    assert "want you to sign in first" in fails(InvalidAnswer).remedy
 
 
 def test_the_id_of_an_organization(requests_mock):
@@ -165,7 +146,7 @@ def test_the_id_of_an_organization(requests_mock):
     assert get_organization_id("../../me?x#") == "org_3"
 
 
-@pytest.mark.parametrize("identifier", [None, "", 7, [], {}])
+@pytest.mark.parametrize("identifier", [None, "", 7])
 def test_an_organization_that_is_not_known(identifier, requests_mock):
     requests_mock.get(f"{ACCOUNTS}/acme/auth0_org_id", json={"auth0orgId": identifier})
     with pytest.raises(CredentialsError, match="CARTO knows no SSO organization called 'acme'"):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from carto_auth import CredentialsError, _answers, errors
+from carto_auth import CredentialsError, errors
+from carto_auth._http import failures
 
 DOCS = (Path(__file__).parent.parent / "docs" / "errors.md").read_text()
 CLASSES = {name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)}
@@ -25,7 +26,7 @@ OTHER_BASES = {
     "InvalidAnswer": ValueError,
 }
 #: Those that are errors of ``requests`` as well, with the error that each of them is.
-OF_THE_NETWORK = {_answers.RequestFailed: errors.ServiceUnreachable, _answers.Unreadable: errors.InvalidAnswer}
+OF_THE_NETWORK = {failures.RequestFailed: errors.ServiceUnreachable, failures.Unreadable: errors.InvalidAnswer}
 
 
 def test_the_tree_is_exported_and_drawn_as_it_is():

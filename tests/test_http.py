@@ -1,10 +1,9 @@
 """The door to the network, against servers that do everything wrong."""
 
 import gzip
-import os
+import io
 import signal
-import subprocess
-import sys
+import socket
 import threading
 import time
 import tracemalloc
@@ -13,9 +12,12 @@ from email.utils import format_datetime
 
 import pytest
 import requests
+from requests.adapters import HTTPAdapter
 from servers import Server, answering, http, then_closing, wait_for
 
-from carto_auth import _answers, _connections, _http
+from carto_auth import _http
+from carto_auth._http import connections, sending
+from carto_auth._http.failures import CAPTIVE_PORTAL
 from carto_auth.errors import (
     CredentialsError,
     InvalidAnswer,
@@ -28,30 +30,28 @@ from carto_auth.errors import (
     UntrustedAddress,
 )
 
+CARTO = "https://auth.carto.com/oauth/token"
 FORM = {"grant_type": "client_credentials", "client_id": "an-id", "client_secret": "the-secret-of-the-tests"}
 MIB = 1024 * 1024
 
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(_connections, "BACKOFF_SECONDS", 0.0)
-    monkeypatch.setattr(_connections, "JITTER_SECONDS", 0.0)
-
-
-def wait_for_request_threads():
-    for thread in threading.enumerate():
-        if thread.name == _connections.THREAD_NAME:
-            thread.join(5)
-            assert not thread.is_alive(), "a request goes on for ever"
+    monkeypatch.setattr(connections, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(connections, "JITTER_SECONDS", 0.0)
 
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(_http, "TOTAL_SECONDS", 0.3)
+    monkeypatch.setattr(sending, "TOTAL_SECONDS", 0.3)
+
+
+def post_to(url, **options):
+    return _http.post_form(url, FORM, failure="CARTO handed out no token", **options)
 
 
 def post(server, **options):
-    return _http.post_form(f"{server.url}/oauth/token", FORM, failure="CARTO handed out no token", **options)
+    return post_to(f"{server.url}/oauth/token", **options)
 
 
 def fails(server, kind=CredentialsError, **options):
@@ -60,69 +60,36 @@ def fails(server, kind=CredentialsError, **options):
     return caught.value
 
 
+def request_threads():
+    return [thread for thread in threading.enumerate() if thread.name == sending.THREAD_NAME]
+
+
 # ---- servers that do not come to an end ----------------------------------------------------------
 
 
-def silent(line):
-    line.request()
-    line.wait_until_closed()
+def after_the_request(head, drip=b""):
+    """A script: send ``head``, then ``drip`` again and again, or nothing more."""
+
+    def script(line):
+        line.request()
+        line.send(head)
+        line.drip(drip) if drip else line.wait_until_closed()
+
+    return script
 
 
-def deaf(line):
-    line.wait_until_closed()
+ENDLESS = {
+    "silence": after_the_request(b""),
+    "a status": after_the_request(b"HTTP/1.1 200 ", b"x"),
+    "headers": after_the_request(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+    "a body": after_the_request(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x"),
+    "chunks": after_the_request(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "continuations": after_the_request(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "an outage": after_the_request(b"HTTP/1.1 503 Busy\r\n\r\n", b"x"),
+}
 
 
-def drips_its_status(line):
-    line.request()
-    line.drip()
-
-
-def drips_a_header(line):
-    line.request()
-    line.send(b"HTTP/1.1 200 OK\r\nX: ")
-    line.drip()
-
-
-def drips_its_body(line):
-    line.request()
-    line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-    line.drip()
-
-
-def drips_its_last_body(line):
-    line.request()
-    line.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
-    line.drip()
-
-
-def drips_chunks(line):
-    line.request()
-    line.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    line.drip(b"1\r\nx\r\n")
-
-
-def drips_a_gzip_header(line):
-    line.request()
-    line.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x08\0\0\0\0\0\xff")
-    line.drip()
-
-
-def goes_on_continuing(line):
-    line.request()
-    line.drip(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-
-def drips_an_outage(line):
-    line.request()
-    line.send(b"HTTP/1.1 503 Busy\r\n\r\n")
-    line.drip()
-
-
-ENDLESS = [silent, deaf, drips_its_status, drips_a_header, drips_its_body, drips_its_last_body, drips_chunks]
-ENDLESS += [drips_a_gzip_header, goes_on_continuing, drips_an_outage]
-
-
-@pytest.mark.parametrize("script", ENDLESS, ids=lambda script: script.__name__)
+@pytest.mark.parametrize("script", ENDLESS.values(), ids=ENDLESS)
 def test_a_server_without_an_end_is_left(script, impatient):
     with Server(script) as server:
         began = time.monotonic()
@@ -130,51 +97,28 @@ def test_a_server_without_an_end_is_left(script, impatient):
         assert time.monotonic() - began < 2
         assert str(error) == f"127.0.0.1:{server.port} did not finish its answer within 0 s. Try again later."
         assert isinstance(error, requests.RequestException)
-        wait_for_request_threads()
+    wait_for(lambda: not request_threads())
 
 
-@pytest.mark.parametrize("script", [silent, drips_its_body], ids=lambda script: script.__name__)
-def test_after_that_the_next_request_is_served(script, impatient):
-    def once_bad(line):
-        if line.number == 1:
-            script(line)
-        else:
-            answering(http({"good": True}))(line)
-
-    with Server(once_bad) as server:
-        fails(server)
-        assert post(server) == {"good": True}
-
-
-def test_a_request_is_not_sent_after_its_failure_was_told(impatient, monkeypatch):
-    """The name is looked up for so long that the caller was told already."""
-    looked_up, told = threading.Event(), threading.Event()
-    real = _connections._Cuttable._new_conn
-
-    def slow(self):
-        looked_up.set()
-        assert told.wait(5)
-        return real(self)
-
-    monkeypatch.setattr(_connections._Cuttable, "_new_conn", slow)
-    with Server(answering(http({}))) as server:
-        fails(server, ServiceUnreachable)
-        assert looked_up.is_set()
-        told.set()
-        wait_for_request_threads()
-        assert server.requests == []
+def test_a_name_lookup_without_an_end_is_left(impatient, monkeypatch):
+    told = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: told.wait(20) and [])
+    with pytest.raises(ServiceUnreachable, match=r"^auth\.carto\.com did not finish its answer"):
+        post_to(CARTO)
+    told.set()
+    wait_for(lambda: not request_threads())
 
 
 def test_silence_is_bounded_per_read_too(monkeypatch):
-    monkeypatch.setattr(_http, "READ_SECONDS", 0.05)
-    with Server(silent) as server:
+    monkeypatch.setattr(sending, "READ_SECONDS", 0.05)
+    with Server(ENDLESS["silence"]) as server:
         error = fails(server, ServiceUnreachable)
         assert str(error) == f"127.0.0.1:{server.port} did not answer in time. Try again later."
         wait_for(lambda: server.connections == 3)
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signal can be sent to a thread here")
-def test_ctrl_c_ends_a_wait_at_once(monkeypatch):
+def test_ctrl_c_ends_a_wait_at_once():
     def interrupts(line):
         if line.request() is not None:
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
@@ -183,17 +127,14 @@ def test_ctrl_c_ends_a_wait_at_once(monkeypatch):
     with Server(interrupts) as server:
         began = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
-            post(server)
+            post(server, repeatable=False)
         assert time.monotonic() - began < 5
-        wait_for_request_threads()
-        assert server.connections == 1  # nor is it tried again behind one's back
-        monkeypatch.setattr(server, "script", answering(http({"good": True})))
-        assert post(server) == {"good": True}
+    wait_for(lambda: not request_threads())
 
 
 def test_without_a_thread_to_be_had_the_request_is_sent_all_the_same(monkeypatch):
     def start(self):
-        if self.name == _connections.THREAD_NAME:
+        if self.name == sending.THREAD_NAME:
             raise RuntimeError("can't create new thread at interpreter shutdown")
         return real(self)
 
@@ -205,25 +146,10 @@ def test_without_a_thread_to_be_had_the_request_is_sent_all_the_same(monkeypatch
 
 # ---- servers that send too much ------------------------------------------------------------------
 
-
-def gigabytes(head):
-    def script(line):
-        line.request()
-        line.send(head)
-        while True:
-            line.send(b"x" * MIB)
-
-    return script
-
-
-BOMB = gzip.compress(b"0" * 64 * MIB)
 TOO_MUCH = {
-    "an endless body": gigabytes(b"HTTP/1.1 200 OK\r\n\r\n"),
-    "a long body": gigabytes(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n"),
-    "an endless error": gigabytes(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
-    "an endless outage": gigabytes(b"HTTP/1.1 503 Busy\r\n\r\n"),
-    "a gzip bomb": answering(http(BOMB, Content_Encoding="gzip")),
-    "a gzip bomb in a gzip bomb": answering(http(gzip.compress(BOMB), Content_Encoding="gzip, gzip")),
+    "an endless body": after_the_request(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * MIB),
+    "an endless error": after_the_request(b"HTTP/1.1 400 Bad Request\r\n\r\n", b"x" * MIB),
+    "a gzip bomb": answering(http(gzip.compress(gzip.compress(b"0" * 64 * MIB)), Content_Encoding="gzip, gzip")),
     "one byte over": answering(http(b" " * (MIB - 1) + b"{}")),
 }
 
@@ -238,42 +164,25 @@ def test_too_much_is_not_read(script):
         finally:
             tracemalloc.stop()
         assert str(error) == (
-            f"127.0.0.1:{server.port} sent more than 1024 KiB, which is no answer of CARTO's. Check the address."
+            f"127.0.0.1:{server.port} sent more than 1024 KiB. No answer from CARTO is that long. Check the address."
         )
         assert peak < 16 * MIB
-
-
-def test_as_much_as_is_allowed_is_read():
-    with Server(answering(http(b" " * (MIB - 2) + b"{}"))) as server:
-        assert post(server) == {}
 
 
 # ---- servers that send nonsense, or close --------------------------------------------------------
 
 CLOSED = (ServiceUnreachable, "closed the connection before its answer was complete. Try again.")
-NO_HTTP = (InvalidAnswer, "sent something that is no HTTP answer. Check the address and its port.")
-NEGATIVE_CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n"
+NO_HTTP = (InvalidAnswer, "sent something that is not an HTTP answer. Check the address and its port.")
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 NONSENSE = {
     # script, error, tries
     "closes at once": (lambda line: None, CLOSED, 3),
     "closes after the request": (then_closing(), CLOSED, 3),
-    "closes in the status": (then_closing(b"HTTP/1."), NO_HTTP, 3),
     "closes in the body": (then_closing(b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"a'), CLOSED, 3),
-    "closes in a chunk": (then_closing(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{"), CLOSED, 3),
+    "closes in a chunk": (then_closing(CHUNKED + b"9\r\n{"), CLOSED, 3),
+    "garbled chunks": (then_closing(CHUNKED + b"not hex\r\n{}"), CLOSED, 3),
     "garbage": (then_closing(b"\0\xff\x16\x03 no HTTP at all\r\n\r\n"), NO_HTTP, 3),
-    "SSH": (then_closing(b"SSH-2.0-OpenSSH_9.6\r\n"), NO_HTTP, 3),
-    "an endless line": (then_closing(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n"), NO_HTTP, 3),
     "too many headers": (then_closing(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), NO_HTTP, 3),
-    "garbled chunks": (
-        then_closing(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot hex\r\n{}"),
-        CLOSED,
-        3,
-    ),
-    "a chunk of a negative size": (
-        lambda line: line.request() and [line.send(NEGATIVE_CHUNK), line.drip(b"x" * MIB)],
-        CLOSED,
-        3,
-    ),
     "gzip that is none": (answering(http(b"{}", Content_Encoding="gzip")), NO_HTTP, 1),
 }
 
@@ -286,36 +195,14 @@ def test_nonsense(script, expected, tries):
         assert str(error) == f"127.0.0.1:{server.port} {words}"
         assert isinstance(error, requests.RequestException)
         assert server.connections == tries
-
-
-@pytest.mark.parametrize("script", [NONSENSE[name][0] for name in NONSENSE], ids=NONSENSE)
-def test_what_must_not_be_repeated_is_sent_once(script):
-    with Server(script) as server:
-        fails(server, repeatable=False)
-        assert server.connections == 1
+        fails(server, kind, repeatable=False)
+        assert server.connections == tries + 1
 
 
 # ---- retries -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("status", "tries"),
-    [
-        (400, 1),
-        (401, 1),
-        (403, 1),
-        (404, 1),
-        (405, 1),
-        (429, 3),
-        (500, 3),
-        (501, 3),
-        (520, 3),
-        (599, 3),
-        (502, 3),
-        (503, 3),
-        (504, 3),
-    ],
-)
+@pytest.mark.parametrize(("status", "tries"), [(400, 1), (401, 1), (404, 1), (429, 3), (500, 3), (503, 3), (599, 3)])
 def test_tries_by_status(status, tries):
     with Server(answering(http({"error": "no"}, status=status))) as server:
         assert fails(server, ServerError).status == status
@@ -340,46 +227,43 @@ def test_a_passing_trouble_passes_unnoticed(trouble):
 
 
 def test_a_connection_that_failed_is_tried_again_even_for_a_code(monkeypatch):
-    attempts = []
+    lookups = []
 
-    def refused(self):
-        attempts.append(1)
-        if len(attempts) < 3:
-            raise _http_new_connection_error(self)
-        return real(self)
+    def getaddrinfo(*arguments, **options):
+        lookups.append(arguments)
+        if len(lookups) < 3:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return real(*arguments, **options)
 
-    real = _connections._Cuttable._new_conn
-    monkeypatch.setattr(_connections._Cuttable, "_new_conn", refused)
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     with Server(answering(http({"good": True}))) as server:
         assert post(server, repeatable=False) == {"good": True}
-        assert len(server.requests) == 1
-    assert len(attempts) == 3
-
-
-def _http_new_connection_error(connection):
-    from urllib3.exceptions import NewConnectionError
-
-    return NewConnectionError(connection, "refused")
+        assert (len(lookups), len(server.requests)) == (3, 1)
 
 
 @pytest.fixture
 def waits(monkeypatch):
     """Seconds that were slept between tries, without sleeping."""
     slept = []
-    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", lambda seconds: slept.append(seconds) if seconds else None)
     return slept
 
 
 def test_waits_grow_and_differ(waits, monkeypatch):
-    monkeypatch.setattr(_connections, "BACKOFF_SECONDS", 0.3)
-    monkeypatch.setattr(_connections, "JITTER_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "BACKOFF_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "JITTER_SECONDS", 0.3)
     with Server(answering(http(status=503))) as server:
-        for _ in range(5):
-            fails(server)
-    assert len(waits) == 10
+        fails(server)
+        fails(server)
     assert all(0.3 <= wait <= 0.6 for wait in waits[::2])
     assert all(0.6 <= wait <= 0.9 for wait in waits[1::2])
-    assert len(set(waits)) == 10
+    assert len(set(waits)) == 4
+    waits.clear()
+    with Server(answering(http(status=429, Retry_After="2"))) as server:
+        fails(server)
+    assert all(2 <= wait <= 2.3 for wait in waits)
+    assert len(set(waits)) == 2
 
 
 def http_date(seconds):
@@ -393,17 +277,13 @@ def http_date(seconds):
         ("10", 3, 10),
         ("11", 1, None),
         ("86400", 1, None),
-        ("9" * 30, 1, None),
-        ("9" * 5000, 3, 0),
         (lambda: http_date(8), 3, 8),
         (lambda: http_date(3600), 1, None),
         (lambda: http_date(-3600), 3, 0),
         ("Mon, 99 Foo 99999999 99:99:99 GMT", 3, 0),
         ("-5", 3, 0),
         ("nan", 3, 0),
-        ("inf", 3, 0),
-        ("1e9", 3, 0),
-        ("soon", 3, 0),
+        ("9" * 5000, 3, 0),
     ],
 )
 def test_retry_after_is_obeyed_when_it_is_short(retry_after, tries, about, waits):
@@ -413,15 +293,7 @@ def test_retry_after_is_obeyed_when_it_is_short(retry_after, tries, about, waits
         fails(server, RateLimited)
         assert len(server.requests) == tries
     assert len(waits) == (tries - 1 if about else 0)
-    assert all(about - 5 < wait <= about + _connections.JITTER_SECONDS for wait in waits)
-
-
-def test_those_who_failed_together_do_not_come_back_together(waits, monkeypatch):
-    monkeypatch.setattr(_connections, "JITTER_SECONDS", 0.3)
-    with Server(answering(http(status=429, Retry_After="2"))) as server:
-        fails(server, RateLimited)
-    assert len(set(waits)) == 2
-    assert all(2 <= wait <= 2.3 for wait in waits)
+    assert all(about - 5 < wait <= about for wait in waits)
 
 
 def test_no_wait_beyond_the_deadline(impatient, waits):
@@ -433,164 +305,38 @@ def test_no_wait_beyond_the_deadline(impatient, waits):
 
 # ---- answers -------------------------------------------------------------------------------------
 
-PORTAL = _answers.CAPTIVE_PORTAL
-NO_TOKEN = "CARTO handed out no token: {host} "
-ANSWERS = {
-    # answer, class, message, (status, error, error_description, retry_after)
-    "Auth0, wrong secret": (
-        http({"error": "access_denied", "error_description": "Unauthorized"}, status=401),
-        Unauthorized,
-        "answered 401 (Unauthorized).",
-        (401, "access_denied", "Unauthorized", None),
-    ),
-    "Auth0, wrong audience": (
-        http({"error": "access_denied", "error_description": "Service not found: x"}, status=403),
-        Unauthorized,
-        "answered 403 (Service not found: x).",
-        (403, "access_denied", "Service not found: x", None),
-    ),
-    "Auth0, used code, with 400": (
-        http({"error": "invalid_grant", "error_description": "Invalid code."}, status=400),
-        Unauthorized,
-        "answered 400 (Invalid code).",
-        (400, "invalid_grant", "Invalid code.", None),
-    ),
-    "Auth0, too many": (
-        http({"statusCode": 429, "error": "Too Many Requests", "message": "Global limit"}, status=429),
-        RateLimited,
-        "answered 429 (Too Many Requests. Global limit). Try again later.",
-        (429, "Too Many Requests", "Global limit", None),
-    ),
-    "CARTO's API": (
-        http({"error": ["not allowed", "really"], "status": 400, "hint": "log in"}, status=400),
+HTML = "\n<!doctype html><p>Sign in"
+LONG = "word " * 1000
+ANSWERS = [
+    # status, body, class, what the message says
+    (401, {"error": "access_denied", "error_description": "Unauthorized"}, Unauthorized, "401 (Unauthorized)."),
+    (403, {"error": "access_denied", "error_description": "No service: x"}, Unauthorized, "403 (No service: x)."),
+    (400, {"error": "invalid_grant", "error_description": "Invalid code."}, Unauthorized, "400 (Invalid code)."),
+    (200, {"error": "access_denied"}, Unauthorized, "200 (access_denied)."),
+    (403, "", Unauthorized, "403."),
+    (429, {"error": "Too Many", "message": "A limit"}, RateLimited, "429 (Too Many. A limit). Try again later."),
+    (400, {"error": ["not allowed", "really"], "hint": "log in"}, ServerError, "400 (not allowed; really. log in)."),
+    (
+        400,
+        {"error": {"code": 400, "status": "INVALID", "message": "no such thing"}},
         ServerError,
-        "answered 400 (not allowed; really. log in).",
-        (400, "not allowed; really", "log in", None),
+        "400 (no such thing).",
     ),
-    "BigQuery's shape": (
-        http({"error": {"code": 400, "status": "INVALID", "message": "no such thing"}}, status=400),
-        ServerError,
-        "answered 400 (no such thing).",
-        (400, "INVALID", "no such thing", None),
-    ),
-    "CARTO's API, one word": (
-        http({"error": "No", "status": 400}, status=400),
-        ServerError,
-        "answered 400 (No).",
-        (400, "No", None, None),
-    ),
-    "an error inside a 200": (
-        http({"error": "temporarily_unavailable", "access_token": "x"}),
-        ServerError,
-        "answered 200 (temporarily_unavailable).",
-        (200, "temporarily_unavailable", None, None),
-    ),
-    "a refusal inside a 200": (
-        http({"error": "access_denied"}),
-        Unauthorized,
-        "answered 200 (access_denied).",
-        (200, "access_denied", None, None),
-    ),
-    "errors of odd kinds": (
-        http({"error": {"a": 1}, "error_description": ["b"]}, status=400),
-        ServerError,
-        "answered 400.",
-        (400, None, None, None),
-    ),
-    "no words": (http(status=403), Unauthorized, "answered 403.", (403, None, None, None)),
-    "a web page": (
-        http("\n<!doctype html><p>Sign in"),
-        InvalidAnswer,
-        f"sent a web page where a JSON object was due. {PORTAL}",
-        (200, None, None, None),
-    ),
-    "nothing": (
-        http(status=204),
-        InvalidAnswer,
-        f"sent nothing where a JSON object was due. {PORTAL}",
-        (204, None, None, None),
-    ),
-    "text": (
-        http("token=abc"),
-        InvalidAnswer,
-        f"sent something else where a JSON object was due. {PORTAL}",
-        (200, None, None, None),
-    ),
-    "a list": (
-        http([1]),
-        InvalidAnswer,
-        f"sent a JSON list where a JSON object was due. {PORTAL}",
-        (200, None, None, None),
-    ),
-    "a number": (
-        http("17"),
-        InvalidAnswer,
-        f"sent a JSON int where a JSON object was due. {PORTAL}",
-        (200, None, None, None),
-    ),
-    "brackets without an end": (
-        http("[" * 100_000),
-        InvalidAnswer,
-        f"sent something else where a JSON object was due. {PORTAL}",
-        (200, None, None, None),
-    ),
-    "a number without an end": (
-        http('{"a": ' + "9" * 100_000 + "}"),
-        InvalidAnswer,
-        f"sent something else where a JSON object was due. {PORTAL}",
-        (200, None, None, None),
-    ),
-    "no UTF-8": (
-        http(b'{"a": "\xff"}'),
-        InvalidAnswer,
-        f"sent something else where a JSON object was due. {PORTAL}",
-        (200, None, None, None),
-    ),
-    "a redirect": (
-        http(status=307, Location="https://evil.example/oauth/token"),
-        InvalidAnswer,
-        "answered with a redirect (307) to evil.example, which is never followed with credentials. Check the "
-        f"address; use the one it leads to if you trust it. {PORTAL}",
-        (307, None, None, None),
-    ),
-    "a redirect to nowhere": (
-        http(status=302),
-        InvalidAnswer,
-        "answered with a redirect (302), which is never followed with credentials. Check the address; use the one it "
-        f"leads to if you trust it. {PORTAL}",
-        (302, None, None, None),
-    ),
-    "a captive portal by its status": (
-        http(status=511),
-        ServiceUnavailable,
-        f"answered 511. {PORTAL}",
-        (511, None, None, None),
-    ),
-    "an outage": (
-        http("<h1>Bad Gateway", status=502),
-        ServiceUnavailable,
-        "answered 502. The service has a problem; try again later.",
-        (502, None, None, None),
-    ),
-    "an outage with an end": (
-        http(status=503, Retry_After="120"),
-        ServiceUnavailable,
-        "answered 503. The service has a problem; try again in 120 s.",
-        (503, None, None, 120),
-    ),
-    "control characters": (
-        http({"error": "no", "error_description": "a\x1b[31mb\r\nc\u202ed\ud800e\0"}, status=400),
-        ServerError,
-        "answered 400 (a [31mb  c d e).",
-        (400, "no", "a [31mb  c d e", None),
-    ),
-    "many words": (
-        http({"error": "no", "error_description": "word " * 1000}, status=400),
-        ServerError,
-        f"answered 400 ({('word ' * 1000)[:197]}).",
-        (400, "no", ("word " * 1000)[:197] + "...", None),
-    ),
-}
+    (200, {"error": "unavailable", "access_token": "x"}, ServerError, "200 (unavailable)."),
+    (400, {"error": {"a": 1}, "error_description": ["b"]}, ServerError, "400."),
+    (400, {"error": "a\x1b[31mb\r\nc\u202ed\ud800e\0"}, ServerError, "400 (a [31mb  c d e)."),
+    (400, {"error": LONG}, ServerError, f"400 ({LONG[:197]})."),
+    (502, HTML, ServiceUnavailable, "502. The service has a problem; try again later."),
+    (511, HTML, ServiceUnavailable, f"511. {CAPTIVE_PORTAL}"),
+]
+NO_OBJECTS = [
+    (HTML, "a web page"),
+    ("", "nothing"),
+    ("token=abc", "something else"),
+    ([1], "a JSON list"),
+    ("[" * 100_000, "something else"),
+    (b'{"a": "\xff"}', "something else"),
+]
 
 
 def public_class(error):
@@ -598,29 +344,49 @@ def public_class(error):
     return next(kind for kind in type(error).__mro__ if kind.__module__ == "carto_auth.errors")
 
 
-@pytest.mark.parametrize(("answer", "kind", "message", "details"), ANSWERS.values(), ids=ANSWERS)
-def test_answers(answer, kind, message, details):
-    with Server(answering(answer)) as server:
+@pytest.mark.parametrize(("status", "body", "kind", "words"), ANSWERS)
+def test_answers_that_are_no_success(status, body, kind, words):
+    with Server(answering(http(body, status=status))) as server:
         error = fails(server)
-        assert public_class(error) is kind
-        assert isinstance(error, requests.RequestException) or kind is InvalidAnswer
-        assert str(error) == NO_TOKEN.format(host=f"127.0.0.1:{server.port}") + message
-        assert (error.status, error.error, error.error_description, error.retry_after) == details
+    assert public_class(error) is kind
+    assert isinstance(error, requests.RequestException)
+    assert str(error) == f"CARTO handed out no token: 127.0.0.1:{server.port} answered {words}"
+    assert error.status == status
+
+
+def test_the_details_of_an_error():
+    body = {"error": "access_denied", "error_description": "No, not now."}
+    with Server(answering(http(body, status=503, Retry_After="120"))) as server:
+        error = fails(server, ServiceUnavailable)
+    assert (error.error, error.error_description, error.retry_after) == ("access_denied", "No, not now.", 120)
+    assert error.remedy == "The service has a problem; try again in 120 s."
+
+
+@pytest.mark.parametrize(("body", "what"), NO_OBJECTS)
+def test_successes_without_an_object(body, what):
+    with Server(answering(http(body))) as server:
+        error = fails(server, InvalidAnswer)
+    where = f"127.0.0.1:{server.port}"
+    assert str(error) == f"CARTO handed out no token: {where} sent {what} instead of a JSON object. {CAPTIVE_PORTAL}"
 
 
 def test_a_redirect_is_not_followed():
     with Server(answering(http({}))) as stranger:
-        for status in (301, 302, 303, 307, 308):
-            with Server(answering(http(status=status, Location=stranger.url))) as server:
-                fails(server, InvalidAnswer)
-                with pytest.raises(InvalidAnswer, match="redirect"):
-                    _http.get_json(server.url, access_token="token", failure="It failed")
+        for status in (301, 303, 308):
+            with Server(answering(http(status=status, Location=f"{stranger.url}/a?b"))) as server:
+                error = fails(server, InvalidAnswer)
                 with pytest.raises(InvalidAnswer, match="redirect"):
                     _http.get_text(server.url, failure="It failed")
+            assert str(error) == (
+                f"CARTO handed out no token: 127.0.0.1:{server.port} answered with a redirect ({status}) to "
+                f"127.0.0.1:{stranger.port}, which is never followed with credentials. Check the address; use the one "
+                f"it leads to if you trust it. {CAPTIVE_PORTAL}"
+            )
         assert stranger.connections == 0
 
 
 NOW = 1_800_000_000
+USED_UP = "b=per_hour;q=100;r=0;t=1800"
 
 
 @pytest.mark.parametrize(
@@ -631,43 +397,43 @@ NOW = 1_800_000_000
         ({"Retry_After": "16.2"}, 16.2),
         ({"Retry_After": "Fri, 15 Jan 2027 08:01:40 GMT"}, 100),
         ({"Retry_After": "Fri, 15 Jan 2027 07:59:00 GMT"}, None),
-        ({"Retry_After": "nan"}, None),
         ({"Retry_After": "inf"}, None),
         ({"Retry_After": "-1"}, None),
-        ({"Retry_After": "1e300"}, None),
         ({"Retry_After": "soon", "x_ratelimit_reset": str(NOW + 30)}, 30),
-        ({"x_ratelimit_reset": str(NOW + 30)}, 30),
         ({"x_ratelimit_reset": str(NOW - 30)}, None),
-        ({"x_ratelimit_reset": "never"}, None),
-        ({"Auth0_Client_Quota_Limit": "b=per_hour;q=100;r=0;t=1800"}, 1800),
-        ({"Auth0_Client_Quota_Limit": "b=per_hour;q=100;r=5;t=1800,b=per_day;q=200;r=0;t=4000"}, 4000),
-        ({"Auth0_Client_Quota_Limit": "b=per_hour;q=100;r=0;t=1800", "x_ratelimit_reset": str(NOW + 30)}, 1800),
-        ({"Auth0_Client_Quota_Limit": "b=per_hour;q=100;r=5;t=1800", "x_ratelimit_reset": str(NOW + 30)}, 30),
+        ({"Auth0_Client_Quota_Limit": f"{USED_UP},b=per_day;q=200;r=0;t=4000"}, 4000),
+        ({"Auth0_Client_Quota_Limit": USED_UP, "x_ratelimit_reset": str(NOW + 30)}, 1800),
+        ({"Auth0_Client_Quota_Limit": USED_UP.replace("r=0", "r=5"), "x_ratelimit_reset": str(NOW + 30)}, 30),
         ({"Auth0_Client_Quota_Limit": ";;,=;t", "x_ratelimit_reset": str(NOW + 30)}, 30),
     ],
 )
 def test_when_to_try_again(headers, seconds, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: NOW)
-    monkeypatch.setattr(_connections, "LONGEST_RETRY_AFTER", -1)  # no second try: only the message is of interest
     with Server(answering(http(status=429, **headers))) as server:
-        error = fails(server, RateLimited)
+        error = fails(server, RateLimited, repeatable=False)
     assert error.retry_after == seconds
     expected = "Try again later." if seconds is None else f"Try again in {17 if seconds == 16.2 else seconds} s."
     assert error.remedy == expected
 
 
 def test_get_text_wants_text():
-    for body, words in ((b"<html>", "a web page"), (b"\xff\xfe", "something that is no text")):
+    for body, words in ((b"<html>", "a web page"), (b"\xff\xfe", "something that is not text")):
         with Server(answering(http(body))) as server, pytest.raises(InvalidAnswer) as caught:
             _http.get_text(server.url, failure="It failed")
-        assert str(caught.value) == f"It failed: 127.0.0.1:{server.port} sent {words}. {PORTAL}"
+        assert str(caught.value) == f"It failed: 127.0.0.1:{server.port} sent {words}. {CAPTIVE_PORTAL}"
     with Server(answering(http(b"\xef\xbb\xbfa: b"))) as server:
         assert _http.get_text(server.url, failure="It failed") == "a: b"
+
+
+def test_as_much_as_is_allowed_is_read():
+    with Server(answering(http(b" " * (MIB - 2) + b"{}"))) as server:
+        assert post(server) == {}
 
 
 def test_an_empty_success_only_where_it_is_fine():
     with Server(answering(http(status=200))) as server:
         assert post(server, empty_is_fine=True) == {}
+        assert _http.request_json("DELETE", server.url, access_token="a.b.c", failure="It failed") == {}
         fails(server, InvalidAnswer)
 
 
@@ -678,192 +444,105 @@ def test_what_is_sent():
     with Server(answering(http({}))) as server:
         post(server)
         _http.get_json(f"{server.url}/accounts", access_token="a.b.c", failure="It failed")
-    form, account = server.requests
+        _http.request_json("POST", f"{server.url}/v3", access_token="a.b.c", body={"a": [1]}, failure="It failed")
+    form, account, body = server.requests
     assert (form.method, form.path) == ("POST", "/oauth/token")
     assert form.body == "grant_type=client_credentials&client_id=an-id&client_secret=the-secret-of-the-tests"
     assert form.headers["content-type"] == "application/x-www-form-urlencoded"
     assert "authorization" not in form.headers
     assert (account.method, account.path, account.body) == ("GET", "/accounts", "")
-    assert account.headers["authorization"] == "Bearer a.b.c"
+    assert account.headers["authorization"] == body.headers["authorization"] == "Bearer a.b.c"
+    assert (body.body, body.headers["content-type"]) == ('{"a": [1]}', "application/json")
 
 
-@pytest.mark.parametrize("token", ["", "a b", "a\r\nX-Evil: 1", "a\n", "tökén", "\x7f", "a" * 70_000])
-def test_a_token_that_cannot_be_sent(token):
-    with Server(answering(http({}))) as server:
-        with pytest.raises(InvalidCredential, match="has characters that a token cannot have") as caught:
-            _http.get_json(server.url, access_token=token, failure="It failed")
-        assert server.connections == 0
+@pytest.mark.parametrize("token", ["", "a b", "a\r\nX-Evil: 1", "tökén", "\x7f", "a" * 70_000])
+def test_a_token_that_cannot_be_sent(token, requests_mock):
+    with pytest.raises(InvalidCredential, match="has characters that a token cannot have") as caught:
+        _http.get_json(CARTO, access_token=token, failure="It failed")
+    assert requests_mock.call_count == 0
     assert not token or token not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["http://auth.carto.com/x", "ftp://localhost/x", "https://u:p@localhost/x", "x", ""])
-def test_an_address_that_is_not_secure(url, monkeypatch):
-    monkeypatch.setattr(_http, "_run", lambda *_: pytest.fail("a request was sent"))
+def test_an_address_that_is_not_secure(url, requests_mock):
     with pytest.raises(UntrustedAddress, match=r"^The address in services= or api_base_url= "):
-        _http.post_form(url, FORM, failure="It failed")
+        post_to(url)
+    assert requests_mock.call_count == 0
 
 
-def test_netrc_is_not_read(monkeypatch, tmp_path):
+def test_netrc_is_not_read(monkeypatch, tmp_path, requests_mock):
     netrc = tmp_path / "netrc"
     netrc.write_text("default login somebody password something\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
-    monkeypatch.setattr(_http, "is_loopback", lambda host: False)  # where the environment is looked at
-    assert requests.utils.get_netrc_auth("http://127.0.0.1/") == ("somebody", "something")
-    with Server(answering(http({}))) as server:
-        post(server)
-        _http.get_json(server.url, access_token="a.b.c", failure="It failed")
-    assert "authorization" not in server.requests[0].headers
-    assert server.requests[1].headers["authorization"] == "Bearer a.b.c"
+    requests_mock.get(CARTO, json={})
+    requests.get(CARTO)
+    assert requests_mock.last_request.headers["authorization"].startswith("Basic ")
+    _http.get_json(CARTO, failure="It failed")
+    assert "authorization" not in requests_mock.last_request.headers
+    _http.get_json(CARTO, access_token="a.b.c", failure="It failed")
+    assert requests_mock.last_request.headers["authorization"] == "Bearer a.b.c"
 
 
-def test_cookies_are_not_kept():
-    with Server(answering(http({}, Set_Cookie="session=1"))) as server:
-        post(server)
-        post(server)
-    assert "cookie" not in server.requests[1].headers
+# ---- what is left --------------------------------------------------------------------------------
 
 
-# ---- connections ---------------------------------------------------------------------------------
+def test_every_request_has_a_connection_of_its_own():
+    """It is closed at once: nothing is left by a thread, and no fork and no other account shares an answer or a cookie.
 
-
-def test_a_connection_is_kept():
-    with Server(answering(http({}))) as server:
-        for repeatable in (True, False, True):
-            post(server, repeatable=repeatable)
-        _http.get_text(server.url, failure="It failed")
-        assert server.connections == 1
-
-
-def test_a_connection_is_kept_after_an_error():
-    with Server(answering(http({"error": "no"}, status=401), http({}))) as server:
-        fails(server, Unauthorized)
-        post(server)
-        assert server.connections == 1
-
-
-def test_an_old_connection_is_not_used(monkeypatch):
-    with Server(answering(http({}))) as server:
-        post(server)
-        monkeypatch.setattr(_connections, "LONGEST_IDLE_SECONDS", -1)
-        post(server, repeatable=False)
-        assert server.connections == 2
-
-
-def test_a_connection_that_the_server_closed_is_replaced():
-    def script(line):
-        line.request()
-        line.send(http({}))
-
-    with Server(script) as server:
-        post(server)
-        # A code is not lost on it either: that it is closed is seen before it is used.
-        while server.open:
-            pass
-        post(server, repeatable=False)
-        assert server.connections == 2
-
-
-def test_threads_do_not_share_connections():
-    with Server(answering(http({"good": True}))) as server:
+    That nothing is left by failures is seen in all these tests: a warning of a socket that was not closed fails them.
+    """
+    with Server(answering(http({"good": True}, Set_Cookie="session=1"))) as server:
         answers = []
         threads = [threading.Thread(target=lambda: answers.append(post(server))) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        post(server)
         assert answers == [{"good": True}] * 8
-        assert server.connections == 8
+        assert server.connections == 9
+        wait_for(lambda: not server.open)
+        assert not any("cookie" in request.headers for request in server.requests)
+    assert request_threads() == []
 
 
-FORK = """
-import os, sys
-from carto_auth import _answers, _connections, _http
-post = lambda: _http.post_form(sys.argv[1], {"pid": str(os.getpid())}, failure="It failed")
-post()
-child = os.fork()
-if child == 0:
-    post()
-    sys.exit()
-assert os.waitpid(child, 0)[1] == 0
-post()
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_fork_does_not_share_connections():
-    lines = {}
-
-    def script(line):
-        while (request := line.request()) is not None:
-            lines.setdefault(line.number, []).append(request.body)
-            line.send(http({}))
-
-    with Server(script) as server:
-        run_python(FORK, server.url)
-    (parent, same), (child,) = lines[1], lines[2]
-    assert parent == same != child
-
-
-def test_nothing_is_left_open():
-    """At the end of a process, of a thread, and after every kind of failure."""
-    program = """
-import gc, sys, threading
-from carto_auth import _answers, _connections, _http
-from carto_auth.errors import CredentialsError
-_connections.BACKOFF_SECONDS = _connections.JITTER_SECONDS = 0.0
-def post():
-    for path in ("good", "silent", "closing", "outage", "large", "good"):
-        _http.TOTAL_SECONDS = 0.2 if path == "silent" else 60.0
-        try:
-            _http.post_form(f"{sys.argv[1]}/{path}", {}, failure="It failed")
-        except CredentialsError as error:
-            print(path, type(error).__name__)
-post()
-thread = threading.Thread(target=post)
-thread.start()
-thread.join()
-del thread
-gc.collect()
-"""
-
-    def script(line):
-        while (request := line.request()) is not None:
-            if request.path == "/silent":
-                line.wait_until_closed()
-            elif request.path == "/closing":
-                return
-            elif request.path == "/outage":
-                line.send(http(status=503))
-            elif request.path == "/large":
-                line.send(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 2 * MIB)
-                line.wait_until_closed()
-            else:
-                line.send(http({}))
-
-    with Server(script) as server:
-        printed = run_python(program, server.url)
-    told = ["silent RequestFailed", "closing RequestFailed", "outage UnavailableAnswer", "large Unreadable"]
-    assert printed.splitlines() == told * 2
-
-
-def run_python(program, *arguments):
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", program, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
-# ---- under requests_mock, as dependants test -----------------------------------------------------
+# ---- under the tools that dependants test with ---------------------------------------------------
 
 
 def test_under_requests_mock(requests_mock):
-    requests_mock.post("https://auth.carto.com/oauth/token", json={"good": True})
-    assert _http.post_form("https://auth.carto.com/oauth/token", FORM, failure="It failed") == {"good": True}
-    requests_mock.post("https://auth.carto.com/oauth/token", exc=requests.exceptions.ConnectTimeout)
+    requests_mock.post(CARTO, json={"good": True})
+    assert post_to(CARTO) == {"good": True}
+    requests_mock.post(CARTO, exc=requests.exceptions.ConnectTimeout)
     with pytest.raises(ServiceUnreachable, match=r"^Cannot reach auth.carto.com|did not answer"):
-        _http.post_form("https://auth.carto.com/oauth/token", FORM, failure="It failed")
-    requests_mock.post("https://auth.carto.com/oauth/token", status_code=503)
+        post_to(CARTO)
+    requests_mock.post(CARTO, status_code=503)
     with pytest.raises(ServiceUnavailable):
-        _http.post_form("https://auth.carto.com/oauth/token", FORM, failure="It failed")
+        post_to(CARTO)
     assert requests_mock.call_count == 3  # retries are below what is mocked
+
+
+def test_under_a_mock_of_the_adapter(monkeypatch):
+    """As the package responses mocks."""
+
+    def send(self, request, **_):
+        response = requests.Response()
+        response.status_code, response.url, response.request = 200, request.url, request
+        response.raw = io.BytesIO(b'{"good": true}')
+        return response
+
+    monkeypatch.setattr(HTTPAdapter, "send", send)
+    assert post_to(CARTO) == {"good": True}
+
+
+def test_a_session_that_caches_for_the_whole_process_is_not_used(monkeypatch):
+    """As requests_cache.install_cache() has it: it could answer one account with the token of another."""
+
+    class Caching(requests.Session):
+        def send(self, *_, **__):
+            raise AssertionError("this may be an old answer")
+
+    for place in (requests, requests.sessions):
+        monkeypatch.setattr(place, "Session", Caching)
+    with Server(answering(http({"good": True}))) as server:
+        assert post(server) == {"good": True}

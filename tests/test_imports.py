@@ -1,10 +1,13 @@
-"""The direction of imports: downwards only, and light at the top."""
+"""The house holds: imports point down, and a private name is read where it was written."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,95 +15,242 @@ import pytest
 import carto_auth
 
 PACKAGE = Path(carto_auth.__file__).parent
+TESTS = Path(__file__).parent
 
-#: From the bottom to the top. A module may import from lower floors, and from its own unless it says otherwise.
+#: The rooms, from the bottom to the top: modules, and whole packages. Each imports from lower floors and its own.
 FLOORS = [
-    {"errors", "_log", "_typing", "_value", "_fork", "_redirect"},
+    {"errors", "_log", "_fork", "_value"},
     {"_token"},
-    {"_services", "_surroundings", "_loopback"},
-    {"_answers"},
-    {"_connections"},
-    {"_http", "_request_auth"},
-    {"pkce", "m2m", "_redis_cache", "cache", "discovery", "warehouse", "credentials", "_bigquery"},
-    {"auth", "restricted"},
+    {"_services", "_configuration", "_trust", "_identity", "_single_flight"},
+    {"_stores"},
+    {"_http"},
+    {"_login"},
+    {"m2m", "pkce", "discovery", "credentials", "cache", "restricted", "_warehouse", "warehouse"},
+    {"_sources"},
+    {"_account"},
+    {"_request_auth"},
+    {"auth"},
     {"__init__"},
     {"utils", "_command", "cli", "__main__", "sandbox"},
 ]
-FLOOR_OF = {module: number for number, floor in enumerate(FLOORS) for module in floor}
+FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 
-#: Leaves: nobody imports them, but for the entry points named here.
-LEAVES = {"utils": set(), "cli": {"__main__"}, "__main__": set(), "sandbox": {"cli", "_command"}}
-
-
-def module_files() -> list[Path]:
-    return sorted(PACKAGE.glob("*.py"))
+#: Nobody imports these but the rooms named here.
+LEAVES = {"utils": set(), "__main__": set(), "cli": {"__main__"}, "_command": {"cli"}, "sandbox": {"cli", "_command"}}
 
 
-def imported_modules(tree: ast.AST) -> set[str]:
-    """The package's own modules that a module imports, but for those only a type checker imports."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("carto_auth.")}
-        elif isinstance(node, ast.ImportFrom) and node.module == "carto_auth":
-            found |= {alias.name if alias.name in FLOOR_OF else "__init__" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("carto_auth."):
-            found.add(node.module.split(".")[1])
-    return found
+def module_of(file: Path) -> str:
+    """A file's module, without the package's own name: ``_http.answers``; ``__init__`` is the package itself."""
+    *folders, name = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join([*folders, name] if name != "__init__" or not folders else folders)
 
 
-@pytest.mark.parametrize("file", module_files(), ids=lambda file: file.stem)
-def test_imports_point_down(file):
-    assert file.stem in FLOOR_OF, f"give {file.stem} a floor"
-    for imported in imported_modules(ast.parse(file.read_text())):
-        assert FLOOR_OF[imported] <= FLOOR_OF[file.stem], f"{file.stem} imports {imported}, which is above it"
+MODULES = {module_of(file): ast.parse(file.read_text(encoding="utf-8")) for file in sorted(PACKAGE.rglob("*.py"))}
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """The package's own modules that a module imports anywhere, but for those that only a type checker imports."""
+    if isinstance(tree, ast.If) and ast.unparse(tree.test) == "TYPE_CHECKING":
+        return
+    if isinstance(tree, ast.Import):
+        yield from (alias.name.partition(".")[2] for alias in tree.names if alias.name.startswith("carto_auth."))
+    elif isinstance(tree, ast.ImportFrom) and re.match(r"carto_auth(\.|$)", tree.module or ""):
+        folder = (tree.module or "").partition(".")[2]
+        for alias in tree.names:
+            module = f"{folder}.{alias.name}".lstrip(".")
+            yield module if module in MODULES else folder or "__init__"
+    for child in ast.iter_child_nodes(tree):
+        yield from imports(child)
+
+
+IMPORTS = {module: set(imports(tree)) - {module} for module, tree in MODULES.items()}
+
+
+def rooms_that_import(name: str) -> set[str]:
+    return {room(module) for module, imported in IMPORTS.items() if name in map(room, imported)} - {name}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module):
+    assert room(module) in FLOOR_OF, f"give {room(module)} a floor"
+    above = {other for other in IMPORTS[module] if FLOOR_OF.get(room(other), 99) > FLOOR_OF[room(module)]}
+    assert not above, f"{module} imports what is above it"
+
+
+@pytest.mark.parametrize("module", sorted(FLOORS[0]))
+def test_the_ground_floor_imports_nothing_of_ours(module):
+    assert IMPORTS[module] == set()
+
+
+def test_nothing_imports_itself_by_a_detour():
+    of_rooms = {
+        name: {room(o) for m, others in IMPORTS.items() if room(m) == name for o in others} for name in FLOOR_OF
+    }
+    for graph in (IMPORTS, {name: others - {name} for name, others in of_rooms.items()}):
+        list(graphlib.TopologicalSorter(graph).static_order())  # a CycleError names the circle
 
 
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_nobody_imports_a_leaf(leaf):
-    importers = {file.stem for file in module_files() if leaf in imported_modules(ast.parse(file.read_text()))}
-    assert importers - {leaf} <= LEAVES[leaf]
+    assert rooms_that_import(leaf) <= LEAVES[leaf]
 
 
-@pytest.mark.parametrize("module", ["errors", "_log"])
-def test_the_lowest_floor_imports_nothing_of_ours(module):
-    assert imported_modules(ast.parse((PACKAGE / f"{module}.py").read_text())) == set()
+def test_the_check_sees_every_import():
+    def of(text):
+        return set(imports(ast.parse(text)))
+
+    assert of("from carto_auth.auth import CartoAuth") == {"auth"}
+    assert of("from carto_auth import _token, CartoAuth") == {"_token", "__init__"}
+    assert of("def f():\n    import carto_auth.cache") == {"cache"}
+    assert of("if TYPE_CHECKING:\n    from carto_auth.auth import CartoAuth") == set()
 
 
-def test_the_check_sees_an_upward_import():
-    assert imported_modules(ast.parse("from carto_auth.auth import CartoAuth")) == {"auth"}
-    assert imported_modules(ast.parse("from carto_auth import _http, CartoAuth")) == {"_http", "__init__"}
-    assert imported_modules(ast.parse("if TYPE_CHECKING:\n    from carto_auth.auth import CartoAuth")) == set()
+def test_the_door_to_the_network_is_one_room():
+    """``http`` is Python's, of which the callback needs the server's side."""
 
-
-def test_the_door_to_the_network_is_small():
-    senders = set()
-    for file in module_files():
-        for node in ast.walk(ast.parse(file.read_text())):
+    def libraries(tree):
+        for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            if any(name.split(".")[0] in ("requests", "urllib3", "http", "httpx") for name in names):
-                senders.add(file.stem)
-    # They are behind _http, and nobody else opens them. The http of _loopback is the server's side.
-    assert senders == {"_connections", "_answers", "_loopback"}
+            yield from (name for name in names if re.match(r"(requests|urllib3|httpx|http)\b", name))
+
+    used = {(room(m), name.partition(".")[0]) for m, tree in MODULES.items() for name in libraries(tree)}
+    assert {(where, name) for where, name in used if where != "sandbox"} <= {
+        ("_http", "requests"),
+        ("_http", "urllib3"),
+        ("_http", "http"),
+        ("_login", "http"),
+    }
 
 
 def test_utils_defines_nothing():
-    tree = ast.parse((PACKAGE / "utils.py").read_text())
-    assert not [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    assert not [node for node in ast.walk(MODULES["utils"]) if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
 
 
 def test_importing_the_package_imports_nothing_heavy():
-    heavy = ["requests", "urllib3", "yaml", "platformdirs", "filelock", "google", "flask", "duckdb", "logging"]
-    program = f"import sys, carto_auth; print([m for m in {heavy} if m in sys.modules])"
+    heavy = {
+        "requests",
+        "urllib3",
+        "yaml",
+        "platformdirs",
+        "filelock",
+        "google",
+        "flask",
+        "duckdb",
+        "logging",
+        "typing",
+    }
+    program = f"import sys, carto_auth; print({heavy} & set(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert printed.strip() == "[]"
+    assert printed.strip() == "set()"
 
 
-@pytest.mark.parametrize("behind", ["_connections", "_answers"])
-def test_only_http_opens_what_is_behind_it(behind):
-    importers = {file.stem for file in module_files() if behind in imported_modules(ast.parse(file.read_text()))}
-    assert importers <= {"_http", "_connections"}
+# -- private names
+
+#: What programs in the wild read of 0.2.0's objects, and we keep.
+OF_THE_CONTRACT = {
+    *("_mode", "_api_base_url", "_cache_filepath", "_use_cache", "_access_token", "_expiration", "_open_browser"),
+    *("_org", "_client_id", "_client_secret", "_input", "_code_verifier", "_code_challenge"),
+}
+
+#: Private names of libraries, with the reason why nothing public will do.
+OF_LIBRARIES = {
+    "_asdict": "documented: a namedtuple's methods begin with an underscore so as not to be fields",
+    "_fields": "the same",
+    "_replace": "the same",
+    "_exit": "documented: os._exit ends a process without its handlers",
+    "_allow_stdin": "ipykernel tells by nothing else whether its front end can answer a question",
+    "_browsers": "webbrowser has no other way to forget the browsers that it has found",
+    "_tryorder": "the same",
+    "_credentials": "Google's client does not show the credentials that it was given",
+    "_helpers": "google-auth has no public clock",
+    "_quota_project_id": "google-auth asks subclasses to set it",
+}
+
+
+def is_private(name: object) -> bool:
+    return isinstance(name, str) and name.isidentifier() and name.startswith("_") and not name.startswith("__")
+
+
+def names_defined(tree: ast.AST) -> set[str]:
+    """All names that a module gives to something: its own, its classes' and its objects'."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and is_self(node.value):
+            found.add(node.attr)
+    return found
+
+
+def is_self(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id in ("self", "cls")
+
+
+def private_names(tree: ast.AST, own: set[str], home: str = "") -> Iterator[str]:
+    """The private names of others that a module reads, sets or replaces: as attributes, imports or text.
+
+    Args:
+        tree: the module.
+        own: the names that its room defines.
+        home: its room; empty for a test, which is in none.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            # A private module may be imported by its neighbours: its own private names are what counts.
+            if node.attr not in own and node.attr not in FLOOR_OF:
+                yield node.attr
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("carto_auth"):
+            path = [*(node.module or "").split(".")[1:], ""]
+            if not home or path[0] != home:
+                imported = [*path[1:], *(alias.name for alias in node.names if alias.name not in FLOOR_OF)]
+                yield from filter(is_private, imported)
+        elif isinstance(node, ast.Call) and re.search(r"(get|set|del)attr$", ast.unparse(node.func)):
+            texts = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            paths = [text.split(".")[2:] if text.startswith("carto_auth.") else [text] for text in texts]
+            yield from (name for path in paths for name in path if is_private(name) and name not in own)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "import" in node.value:
+            yield from private_names_in_program(node.value, own, home)
+
+
+def private_names_in_program(text: str, own: set[str], home: str) -> Iterator[str]:
+    """The same of a text, if it is a program: tests run some in processes of their own."""
+    try:
+        program = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return
+    yield from private_names(program, own | names_defined(program), home)
+
+
+def test_a_private_name_is_read_in_its_own_room_only():
+    own: dict[str, set[str]] = {}
+    for module, tree in MODULES.items():
+        own.setdefault(room(module), set()).update(names_defined(tree))
+    found = {m: set(private_names(tree, own[room(m)], room(m))) for m, tree in MODULES.items()}
+    for file in sorted({*TESTS.rglob("*.py")} - {Path(__file__)}):  # there are examples of such names below
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        found[str(file.relative_to(TESTS.parent))] = set(private_names(tree, names_defined(tree))) - OF_THE_CONTRACT
+    found = {where: sorted(names - OF_LIBRARIES.keys()) for where, names in found.items()}
+    assert {where: names for where, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "account._secret",
+        "from carto_auth._token import _secret",
+        "from carto_auth._http._secret import send",
+        "monkeypatch.setattr(cache, '_secret', 1)",
+        "monkeypatch.setattr('carto_auth._http._secret', 1)",
+        "run('from carto_auth import cache; cache._secret')",
+    ],
+)
+def test_the_check_sees_a_private_name(text):
+    assert list(private_names(ast.parse(text), set())) == ["_secret"]
+    assert list(private_names(ast.parse(text.replace("_secret", "shown")), set())) == []

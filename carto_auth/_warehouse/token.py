@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from carto_auth import _http
-from carto_auth._services import normalized_base_url
 from carto_auth._token import is_usable_token
+from carto_auth._trust import normalized_base_url
 from carto_auth._value import Value
 from carto_auth.errors import CredentialsError, InvalidAnswer, WarehouseUnavailable
 

@@ -1,11 +1,11 @@
-"""A CARTO of one's own on loopback, for demos and tests (extra ``sandbox``).
+"""A CARTO on your own computer, for demos and tests (extra ``sandbox``).
 
 >>> from carto_auth.sandbox import CartoSandbox
 >>> with CartoSandbox() as sandbox:  # doctest: +SKIP
 ...     auth = CartoAuth.from_m2m(sandbox.credentials_file("."), services=sandbox.services)
 
-It enforces what is known of the real one and invents nothing that a client could come to depend on. It is
-no CARTO: it listens on this computer only, any e-mail and password log in, and nothing outlives it.
+It enforces the rules that are known of the real CARTO, and invents nothing that a client could come to depend
+on. It listens on this computer only, any e-mail and password log in, and everything is gone when it stops.
 """
 
 from __future__ import annotations

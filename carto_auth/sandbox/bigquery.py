@@ -33,7 +33,7 @@ _PROJECTS = (PROJECT_ID, sample.PROJECT)
 
 @dataclass
 class Job:
-    """A query that ran: BigQuery's jobs go on after the answer, the sandbox's are done with it."""
+    """A job that ran. BigQuery's jobs go on after the answer; the sandbox's are done by then."""
 
     id: str
     location: str
@@ -111,7 +111,7 @@ class Job:
 
 
 class Jobs:
-    """The jobs of one sandbox, the oldest forgotten first."""
+    """The jobs of one sandbox; the oldest are forgotten first."""
 
     def __init__(self, state: State, engine: Engine) -> None:
         self._state = state
@@ -147,12 +147,12 @@ class Jobs:
                 job.result = self._query(configuration)
         except QueryError as error:
             if configuration.get("dryRun"):
-                # There is no job to ask about later, so the answer to this request has to tell.
+                # There is no job to ask about later, so this answer has to tell.
                 self._forget(job)
                 raise
             job.error = error
         except Exception as error:
-            # What nobody thought of is still the query's fault: a 500 would have the client try for minutes.
+            # An error that nobody thought of: a 500 would make the client try again for minutes.
             job.error = QueryError(f"The sandbox cannot run this query: {type(error).__name__}: {error}")
         return job
 
@@ -172,7 +172,7 @@ class Jobs:
         query = configuration.get("query")
         if not isinstance(query, dict):
             raise QueryError("The sandbox cannot run this job: only queries, and loads of uploads.", reason="invalid")
-        # BigQuery's REST API takes a query without the word for legacy SQL; Google's client always says it.
+        # Without this key BigQuery's REST API takes a query for legacy SQL; Google's client always sends it.
         if query.get("useLegacySql", False):
             raise QueryError("The sandbox cannot run legacy SQL.", reason="invalid")
         if "destinationTable" in query:
@@ -200,7 +200,7 @@ class Upload:
 
 
 def create_blueprint(state: State, engine: Engine) -> Blueprint:
-    """``/bigquery/v2``: jobs, uploads, results, and what there is to see of datasets and tables."""
+    """``/bigquery/v2``: jobs, uploads, results, datasets and tables."""
     blueprint = Blueprint("bigquery", __name__)
     jobs = Jobs(state, engine)
     uploads: dict[str, Upload] = {}
@@ -359,7 +359,7 @@ _STATUS_NAMES = {
 def _body() -> dict[str, Any]:
     body = request.get_json(silent=True)
     if not isinstance(body, dict):
-        raise QueryError("The request's body is no JSON object.", reason="parseError")
+        raise QueryError("The request's body is not a JSON object.", reason="parseError")
     return body
 
 
@@ -374,7 +374,7 @@ def _multipart() -> tuple[dict[str, Any], bytes]:
         content = parts[2].partition(b"\r\n\r\n")[2]
         end = content.rindex(b"\r\n--" + boundary.encode())
     except (IndexError, ValueError) as error:
-        raise QueryError("The upload is no multipart/related message.", reason="parseError") from error
+        raise QueryError("The upload is not a multipart/related message.", reason="parseError") from error
     return job, content[:end]
 
 

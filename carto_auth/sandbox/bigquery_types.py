@@ -15,11 +15,11 @@ _EPOCH = datetime.datetime(1970, 1, 1)  # noqa: DTZ001 - DuckDB gives naive valu
 
 
 class QueryError(Exception):
-    """A query that failed, the way BigQuery says it.
+    """A query failed; in BigQuery's words.
 
     Attributes:
         status: the HTTP status.
-        reason: BigQuery's word for it, such as ``invalidQuery``.
+        reason: BigQuery's code for it, such as ``invalidQuery``.
         message: for a person.
     """
 

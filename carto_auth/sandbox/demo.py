@@ -1,4 +1,4 @@
-"""The main job before one's eyes: both logins, the warehouse and the cache, against a sandbox."""
+"""The demo: both logins, the warehouse and the cache, against a sandbox."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from carto_auth import CartoAuth, CredentialsError, __version__, _surroundings
+from carto_auth import CartoAuth, CredentialsError, __version__
+from carto_auth._login import browser, place
 from carto_auth.sandbox import CartoSandbox
 
 #: What the demo asks of the warehouse.
@@ -20,23 +21,23 @@ FROM `carto-demo-data.demo_tables.world_cities`
 ORDER BY population DESC
 LIMIT 5"""
 
-#: A second program, which must not need a login: it is not allowed to ask.
+#: A second program, which may not ask anybody to log in.
 SECOND_PROGRAM = """
 from carto_auth import CartoAuth
 auth = CartoAuth.from_oauth(interactive=False)
 print(auth.get_access_token())
 """
 
-#: Seconds that the second program may take before something is wrong.
+#: Seconds that the second program may take.
 SECOND_PROGRAM_SECONDS = 60
 
 
 class DemoFailed(Exception):
-    """A step did not do what it says."""
+    """A step did not do what it announced."""
 
 
 def run(say: Callable[[str], None] = print) -> int:
-    """Run the demo, talking by ``say``; 0 when each step did what it says, else 1."""
+    """Run the demo, talking by ``say``; 0 if each step did what it announced, else 1."""
     try:
         with tempfile.TemporaryDirectory(prefix="carto-auth-demo-") as folder, CartoSandbox() as sandbox:
             _Demo(sandbox, Path(folder), say).run()
@@ -55,10 +56,10 @@ class _Demo:
         self._step = 0
 
     def run(self) -> None:
-        self._say(f"carto-auth {__version__}: the main job, on a CARTO of your own\n")
+        self._say(f"carto-auth {__version__}: the main job, on a CARTO sandbox\n")
         self._say(f"A sandbox is listening at {self.sandbox.url}; nothing leaves this computer.")
         before = dict(os.environ)
-        # The demo must not see a person's own tokens, nor a proxy or a CARTO that their environment names.
+        # The demo must not see your own tokens, nor a proxy or a CARTO that your environment names.
         os.environ.update(self.sandbox.environment() | {"CARTO_AUTH_HOME": str(self.home)})
         os.environ.pop("CARTO_AUTH_CACHE", None)
         try:
@@ -86,14 +87,14 @@ class _Demo:
         if _person_can_click():
             self._say("   Your browser opens now; any password will do.")
         else:
-            # Quoted, as the browser module splits the variable like a shell does.
+            # Quoted: the webbrowser module splits the variable as a shell does.
             os.environ["BROWSER"] = f"{shlex.quote(sys.executable)} -m carto_auth.sandbox.walker %s"
-            self._say("   There is no browser to click in here, so a small HTTP client fills in the login and")
-            self._say("   consent forms, and calls back, as a browser would.")
+            self._say("   There is no browser here in which you could click, so a small HTTP client fills in")
+            self._say("   the login and consent forms, and calls back as a browser would.")
         auth = CartoAuth.from_oauth(interactive=True)
         self._tell("access token", _masked(auth.get_access_token()))
         self._tell("API base URL", auth.get_api_base_url())
-        self._require(self.sandbox.count("/accounts") == 1, "the API base URL was not asked of the accounts API")
+        self._require(self.sandbox.count("/accounts") == 1, "the accounts API was not asked for the API base URL")
         return auth
 
     def warehouse(self, auth: CartoAuth) -> None:
@@ -152,12 +153,7 @@ class _Demo:
 
 
 def _person_can_click() -> bool:
-    return (
-        _surroundings.can_ask()
-        and not os.environ.get("CI")
-        and not _surroundings.browser_is_elsewhere()
-        and _surroundings.has_window_browser()
-    )
+    return place.can_ask() and not os.environ.get("CI") and not place.browser_is_elsewhere() and browser.has_window()
 
 
 def _masked(token: str) -> str:

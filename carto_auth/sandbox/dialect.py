@@ -1,4 +1,4 @@
-"""From BigQuery's SQL to DuckDB's: sqlglot translates, and what it leaves different is put right here."""
+"""From BigQuery's SQL to DuckDB's: sqlglot translates, and this module corrects what still differs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlglot.errors import ParseError, SqlglotError, UnsupportedError
 
 from carto_auth.sandbox.bigquery_types import Parameter, QueryError
 
-# sqlglot warns through logging, and Python prints that where nobody configured logging.
+# sqlglot warns through logging, and Python prints the warnings of programs that did not configure logging.
 logging.getLogger("sqlglot").addHandler(logging.NullHandler())
 
 #: A node of sqlglot's. Its base class has had another name, and other types, from release to release.
@@ -93,7 +93,7 @@ def tables_read(sql: str, *, project: str) -> set[str]:
         project: to which names without a project belong.
 
     Raises:
-        QueryError: it is no query, or reads from something else than tables.
+        QueryError: it is not a query, or reads from something that is not a table.
     """
     tree = _parse(sql)
     if _kind(tree) != "SELECT":
@@ -156,7 +156,7 @@ def _qualify(tree: Tree, project: str, dataset: tuple[str, str] | None) -> None:
                 raise _lacking(".".join(filter(None, (table.catalog, table.db, table.this.name))))
             continue
         if "information_schema" in f"{table.db}.{table.name}".lower():
-            raise QueryError("The sandbox cannot answer questions to INFORMATION_SCHEMA.")
+            raise QueryError("The sandbox cannot query INFORMATION_SCHEMA.")
         if not table.db:
             if table.name.lower() in local:
                 continue
@@ -172,7 +172,7 @@ def _qualify(tree: Tree, project: str, dataset: tuple[str, str] | None) -> None:
 
 
 def _qualify_schema(tree: Tree, project: str) -> None:
-    # sqlglot does not take a name in one pair of backticks apart where it stands for a dataset.
+    # Where a name in one pair of backticks stands for a dataset, sqlglot does not split it.
     table = tree.find(exp.Table)
     if table is None:
         raise QueryError("Syntax error: a dataset's name is missing.")
@@ -325,7 +325,7 @@ def _conversion(node: Tree) -> Tree:
 def _timestamp(node: Tree) -> Tree:
     zone = node.args.get("zone")
     if zone is not None and zone.name.upper() != "UTC":
-        raise QueryError("The sandbox cannot read timestamps of another time zone than UTC.")
+        raise QueryError("The sandbox cannot read timestamps of a time zone other than UTC.")
     # DuckDB gives what is a DATETIME in BigQuery; the session is in UTC.
     return exp.cast(node, exp.DataType.Type.TIMESTAMPTZ)
 

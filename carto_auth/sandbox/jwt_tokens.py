@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import threading
 from typing import TYPE_CHECKING, Any
@@ -29,8 +30,6 @@ class TokenMint:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._key: RSAKey | None = None
-        self._key_lock = threading.Lock()
 
     def issue(self, client_id: str, login: Login | None) -> str:
         """A new token for a person, or (``None``) for an application on behalf of its owner."""
@@ -51,14 +50,14 @@ class TokenMint:
             claims["gty"] = "client-credentials"
         if person.organization_id:
             claims["org_id"] = person.organization_id
-        token = jwt.encode({"alg": "RS256", "typ": "JWT"}, claims, self._signing_key())
+        token = jwt.encode({"alg": "RS256", "typ": "JWT"}, claims, _signing_key())
         self._state.save_access_token(claims["jti"])
         return token
 
     def verify(self, token: str) -> dict[str, Any] | None:
         """The token's claims if this sandbox issued it and it is neither expired nor revoked."""
         try:
-            claims = jwt.decode(token, self._signing_key(), algorithms=["RS256"]).claims
+            claims = jwt.decode(token, _signing_key(), algorithms=["RS256"]).claims
         except (JoseError, ValueError):
             return None
         good = (
@@ -68,11 +67,21 @@ class TokenMint:
         )
         return claims if good else None
 
-    def _signing_key(self) -> RSAKey:
-        # Made at the first token: it takes longer than all the rest of a start.
-        with self._key_lock:
-            key = self._key = self._key or RSAKey.generate_key(2048)
-        return key
+
+_making_the_key = threading.Lock()
+
+
+def _signing_key() -> RSAKey:
+    """The key of this process. Which of its sandboxes issued a token, the token's id tells."""
+    # It takes longer than all the rest of a start: hence one for all sandboxes, and only when a token needs it.
+    with _making_the_key:
+        return _new_key()
+
+
+@functools.cache
+def _new_key() -> RSAKey:
+    key: RSAKey = RSAKey.generate_key(2048)
+    return key
 
 
 def bearer_token(request: Request) -> str:

@@ -47,7 +47,7 @@ def load(engine: Engine, configuration: dict[str, Any], data: bytes) -> int:
 def _read(source_format: str, data: bytes, names: list[str]) -> Any:
     """The upload as an Arrow table."""
     try:
-        # Not imported by a statement: it has no types, and it is no dependency, only what the client's side has.
+        # Not imported by a statement: it has no types, and it is not a dependency; whoever loads data frames has it.
         pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     except ModuleNotFoundError as error:
         raise QueryError("The sandbox cannot load data without the package pyarrow.", reason="invalid") from error
@@ -64,7 +64,7 @@ def _read(source_format: str, data: bytes, names: list[str]) -> Any:
 def _json_rows(data: bytes, names: list[str]) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in data.decode().splitlines() if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
-        raise QueryError("Error while reading data: a line is no JSON object.", reason="invalid")
+        raise QueryError("Error while reading data: a line is not a JSON object.", reason="invalid")
     found = dict.fromkeys(name for row in rows for name in row)
     for name in found:
         if names and name not in names:

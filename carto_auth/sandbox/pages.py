@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from carto_auth.sandbox.authorization import SandboxAuthorizationServer
 
-#: Offered on the login page; any other address will do as well.
+#: Suggested on the login page; any other address works too.
 DEFAULT_EMAIL = "ana@example.com"
 
 
@@ -120,7 +120,7 @@ def create_blueprint(server: SandboxAuthorizationServer) -> Blueprint:
 
     @blueprint.get("/auth/error")
     def error_page() -> str:
-        text = "The login came to nothing. Close this page and start again from Python."
+        text = "You are not logged in. Close this page and start again from Python."
         return render_template("message.html", title="Not logged in", text=text, bad=True)
 
     @blueprint.get("/sso/<organization>")
@@ -143,7 +143,7 @@ def create_blueprint(server: SandboxAuthorizationServer) -> Blueprint:
     def _pending(*, submitted: bool = False) -> PendingLogin:
         pending = state.pending_login(request.args.get("transaction", ""))
         if pending is None:
-            raise _Stop(400, "This login is over", "It was answered already. Start again from Python.")
+            raise _Stop(400, "This login has ended", "It was answered before. Start again from Python.")
         _compare(session.get("browser", ""), pending.browser)
         if submitted:
             _compare(request.form.get("csrf_token", ""), pending.csrf)
@@ -151,7 +151,7 @@ def create_blueprint(server: SandboxAuthorizationServer) -> Blueprint:
 
     def _finish(pending: PendingLogin, login: Login | None) -> BaseResponse:
         if not state.end_login(pending):
-            raise _Stop(400, "This login is over", "It was answered already. Start again from Python.")
+            raise _Stop(400, "This login has ended", "It was answered before. Start again from Python.")
         return server.answer(pending.parameters, login)
 
     return blueprint
@@ -166,4 +166,4 @@ def _browser() -> str:
 
 def _compare(given: str, expected: str) -> None:
     if not expected or not secrets.compare_digest(given.encode(), expected.encode()):
-        raise _Stop(403, "Not your form", "This form was not made for this browser, or cookies are blocked.")
+        raise _Stop(403, "Not your form", "This form was made for another browser, or your browser blocks cookies.")

@@ -1,4 +1,4 @@
-"""The pytest fixture ``carto_sandbox``: a CARTO of the test's own, with environment and home set for it."""
+"""The pytest fixture ``carto_sandbox``: a sandbox for one test, with environment and home set for it."""
 
 from __future__ import annotations
 

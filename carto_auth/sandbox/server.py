@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import secrets
+import socket
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 #: Only this computer can reach it, and IPv4 everywhere.
 HOST = "127.0.0.1"
 
-#: Bytes; a request's body is held in memory, so it must end somewhere.
+#: Bytes; a request's body is held in memory.
 MAX_BODY = 64 * 1024 * 1024
 
 
@@ -48,19 +50,21 @@ class CartoSandbox(Switches):
             statuses, such as ``{"/accounts": 503}``; ``None`` for no outage.
         rate_limited: seconds for ``Retry-After``: the token endpoint answers 429; ``None`` for no limit.
         deny_logins: whether ``/authorize`` refuses everybody with ``access_denied`` (False).
-        has_tenant: whether the account belongs to a CARTO organization (True). Joining at ``/sso/acme`` sets it.
+        has_tenant: whether the account belongs to a CARTO organization (True); joining one at ``/sso/acme`` sets it.
         has_warehouse: whether the account has a CARTO Data Warehouse (True).
         token_delay: seconds that the token endpoint waits before it answers (0.0).
         token_quota: how many API access tokens an account may have; ``None`` for any number.
         may_make_tokens: whether accounts may use the Tokens API (True).
-        clock: what time it is, in POSIX seconds; all expiries go by it (``time.time``).
+        clock: what time it is, in POSIX seconds; all expiries go by it (``time.time``,
+            which is looked up at each call).
     """
 
     _server: BaseWSGIServer | None = None
     _known_attributes = frozenset({"client_id", "client_secret"})
 
     def __post_init__(self) -> None:
-        self.client_id, self.client_secret = "", ""
+        self.client_id: str = ""
+        self.client_secret: str = ""
         self._state: State | None = None
         self._engine: Engine | None = None
         self._thread: threading.Thread | None = None
@@ -80,24 +84,24 @@ class CartoSandbox(Switches):
         return f"<CartoSandbox {self.url if self._server else 'stopped'}>"
 
     def start(self) -> CartoSandbox:
-        """Listen on a free port; returns at once, since the server has threads of its own.
+        """Listen on a free port, in threads of its own.
 
         Raises:
-            RuntimeError: it runs already.
+            RuntimeError: it is running already.
         """
         if self._server is not None:
             raise RuntimeError(f"The sandbox is running already, at {self.url}.")
-        # The port is known once it is bound, and the application wants to know it: hence the detour.
+        # The application needs the port, which is known only once the server has bound it.
         self._server = make_server(HOST, 0, _no_app, threaded=True, request_handler=_QuietHandler)
         self._state = State(self, f"http://{HOST}:{self._server.server_port}")
         self._engine = Engine()
         self.client_id, self.client_secret = self._state.add_application()
         self._server.app = _create_app(self._state, self._engine)
         self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="carto-sandbox", daemon=True
+            target=_serve, args=(self._server, self._state.stopping), name="carto-sandbox", daemon=True
         )
         self._thread.start()
-        # DuckDB complains on stderr about what is still open when the interpreter ends.
+        # DuckDB complains on stderr about connections that are open when the interpreter ends.
         atexit.register(self.stop)
         self._process = os.getpid()
         return self
@@ -110,10 +114,12 @@ class CartoSandbox(Switches):
         if self._server is None or self._thread is None or self._engine is None:
             return
         atexit.unregister(self.stop)
-        if os.getpid() != self._process:  # a forked child has a copy, and nobody who serves it
+        if os.getpid() != self._process:  # a forked child has a copy, but not the thread that serves it
             return
         self._known.stopping.set()
-        self._server.shutdown()
+        # The server is waiting for a request; the end of this connection wakes it, so that it sees the event.
+        with contextlib.suppress(OSError):
+            socket.create_connection((HOST, self._server.server_port)).close()
         self._thread.join()
         self._server.server_close()
         self._engine.close()
@@ -137,7 +143,7 @@ class CartoSandbox(Switches):
 
     @property
     def services(self) -> Services:
-        """Its addresses, for ``services=``."""
+        """Its addresses, to be passed as ``services=``."""
         return Services(self.url, self.url, self.url, CLIENT_ID, self.url)
 
     @property
@@ -152,7 +158,7 @@ class CartoSandbox(Switches):
 
     @property
     def requests(self) -> list[Request]:
-        """What was asked so far: ``(method, path, status)``, without queries, headers and bodies. A copy."""
+        """All requests so far, as ``(method, path, status)`` without query, headers and body. A copy."""
         return self._known.requests()
 
     def count(self, path: str, method: str | None = None) -> int:
@@ -171,6 +177,14 @@ class CartoSandbox(Switches):
         if client_id == self.client_id:
             self.client_secret = pair[1]
         return pair
+
+    def add_web_application(self, redirect_uri: str) -> str:
+        """Register a web application, which CARTO calls a SPA OAuth client: its ``client_id``.
+
+        Args:
+            redirect_uri: where people come back to after their login, compared exactly.
+        """
+        return self._known.add_web_application(redirect_uri)
 
     def credentials_file(self, path: str | os.PathLike[str], *, client_id: str | None = None) -> Path:
         """Write an M2M application's credentials, readable by the owner only.
@@ -224,6 +238,20 @@ class CartoSandbox(Switches):
         """Every warehouse token issued so far gets a 401 from now on."""
         self._known.revoke_warehouse_tokens()
 
+    def revoke_refresh_tokens(self) -> None:
+        """Every refresh token issued so far gets an ``invalid_grant`` from now on."""
+        self._known.revoke_refresh_tokens()
+
+    def delete_api_tokens(self) -> None:
+        """Delete every API access token made so far: it gets a 401 from now on."""
+        self._known.delete_api_tokens()
+
+
+def _serve(server: BaseWSGIServer, stopping: threading.Event) -> None:
+    server.timeout = 1.0  # seconds until it looks at the event by itself
+    while not stopping.is_set():
+        server.handle_request()
+
 
 def _without_proxy() -> str:
     """The hosts to which no proxy leads: this computer's, beside those that the environment names."""
@@ -268,8 +296,8 @@ def _create_app(state: State, engine: Engine) -> Flask:
         if status is None:
             return None
         if request.path.startswith(bigquery.PREFIXES):
-            return bigquery.error_response(status, "backendError", "The sandbox is told to be out of order.")
-        return accounts.api_error(status, "The sandbox is told to be out of order.")
+            return bigquery.error_response(status, "backendError", "The sandbox plays an outage.")
+        return accounts.api_error(status, "The sandbox plays an outage.")
 
     @app.after_request
     def record(response: Response) -> Response:

@@ -18,8 +18,16 @@ PROJECT_ID = "carto-dw-ac-sandbox"
 #: Seconds; RFC 6749 section 4.1.2 recommends at most ten minutes.
 CODE_LIFETIME = 600
 
-#: Unfinished logins that are remembered; a test that never finishes any must not eat the memory.
+#: Unfinished logins that are remembered; a test that finishes none must not fill the memory.
 MAX_PENDING = 1000
+
+
+def real_time() -> float:
+    """POSIX seconds by this computer's clock.
+
+    ``time.time`` is looked up at each call: a program that has replaced it now may put it back later.
+    """
+    return time.time()
 
 
 @dataclass(kw_only=True, eq=False)
@@ -37,13 +45,13 @@ class Switches:
     token_delay: float = 0.0
     token_quota: int | None = None
     may_make_tokens: bool = True
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = real_time
 
     def __post_init__(self) -> None:
-        """For the subclass: the ``__init__`` that dataclass writes calls it only if it is there."""
+        """For the subclass: the ``__init__`` of a dataclass calls this only if it is there."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Refuse a switch that there is not: a misspelt outage would be none, and its test would test nothing."""
+        """Refuse an unknown switch: with a misspelled ``outage`` there is no outage, and the test tests nothing."""
         if not name.startswith("_") and not hasattr(type(self), name) and name not in self._known_attributes:
             raise AttributeError(f"The sandbox has no switch {name!r}; it has {', '.join(sorted(_switch_names()))}.")
         super().__setattr__(name, value)
@@ -179,7 +187,7 @@ class PendingLogin:
 
 @dataclass
 class State:
-    """Everything that a sandbox knows. Every method may be called from any thread."""
+    """Everything that a sandbox knows. Any thread may call its methods."""
 
     switches: Switches
     url: str
@@ -226,13 +234,24 @@ class State:
         return self._applications.get(client_id)
 
     def add_application(self, client_id: str | None = None) -> tuple[str, str]:
-        """Register an M2M application, or give an existing one a new secret."""
+        """Register an M2M application, or give an existing one a new secret: its id and secret.
+
+        Raises:
+            ValueError: it is the id of CARTO's public client.
+        """
         client_id = client_id or secrets.token_urlsafe(24)
         if client_id == CLIENT_ID:
-            raise ValueError("CARTO's public client has no secret; choose another client id.")
+            raise ValueError("This is the id of CARTO's public client, which has no secret. Choose another client id.")
         secret = secrets.token_urlsafe(48)
         self._applications[client_id] = Application(client_id, secret, frozenset(), frozenset({"client_credentials"}))
         return client_id, secret
+
+    def add_web_application(self, redirect_uri: str) -> str:
+        """Register a public OAuth client with one redirect URI: its id."""
+        client_id = secrets.token_urlsafe(24)
+        grants = frozenset({"authorization_code", "refresh_token"})
+        self._applications[client_id] = Application(client_id, None, frozenset({redirect_uri}), grants)
+        return client_id
 
     # -- logins under way
 
@@ -262,7 +281,7 @@ class State:
             self._codes[code.code] = code
 
     def take_code(self, code: str) -> Code | None:
-        """The code, once: whoever comes first has it, even if the rest of the request turns out wrong."""
+        """The code, once: the first to ask gets it, even if the rest of that request is wrong."""
         with self._lock:
             found = self._codes.pop(code, None)
         return found if found and found.expires_at > self.now() else None
@@ -292,12 +311,17 @@ class State:
         with self._lock:
             self._drop_family(family)
 
+    def revoke_refresh_tokens(self) -> None:
+        """Stop accepting every refresh token issued so far."""
+        with self._lock:
+            self._refresh_tokens.clear()
+
     def _drop_family(self, family: str) -> None:
         for token in [t.token for t in self._refresh_tokens.values() if t.family == family]:
             del self._refresh_tokens[token]
 
     def save_access_token(self, token_id: str) -> None:
-        """Let a CARTO token be accepted, by its ``jti``."""
+        """Accept a CARTO token from now on, by its ``jti``."""
         with self._lock:
             self._access_tokens.add(token_id)
 
@@ -306,7 +330,7 @@ class State:
         return token_id in self._access_tokens
 
     def revoke_access_tokens(self) -> None:
-        """No CARTO token that was issued so far is accepted from now on."""
+        """Stop accepting every CARTO token issued so far."""
         with self._lock:
             self._access_tokens.clear()
 
@@ -322,7 +346,7 @@ class State:
         return self._warehouse_tokens.get(token, 0.0) > self.now()
 
     def revoke_warehouse_tokens(self) -> None:
-        """No warehouse token that was issued so far is accepted from now on."""
+        """Stop accepting every warehouse token issued so far."""
         with self._lock:
             self._warehouse_tokens.clear()
 
@@ -346,9 +370,14 @@ class State:
             return self._of_account(account_id)
 
     def delete_api_token(self, token: str) -> None:
-        """Do not accept an API access token any more."""
+        """Stop accepting an API access token."""
         with self._lock:
             self._api_tokens.pop(token, None)
+
+    def delete_api_tokens(self) -> None:
+        """Delete the API access tokens of all accounts."""
+        with self._lock:
+            self._api_tokens.clear()
 
     def _of_account(self, account_id: str) -> list[ApiToken]:
         return [t for t in self._api_tokens.values() if t.account_id == account_id]

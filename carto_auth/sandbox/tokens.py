@@ -82,7 +82,7 @@ def create_blueprint(state: State, mint: TokenMint) -> Blueprint:
     def _account() -> str:
         claims = mint.verify(bearer_token(request))
         if claims is None:
-            # An API access token too: this API needs one of OAuth's.
+            # An API access token is refused too: this API needs an OAuth token.
             raise _Refused(401, "Unauthorized")
         if not state.switches.may_make_tokens:
             raise _Refused(403, "Forbidden: this user cannot manage API access tokens")
@@ -113,24 +113,24 @@ def _resource(token: ApiToken) -> dict[str, Any]:
 def _body() -> dict[str, Any]:
     body = request.get_json(silent=True)
     if not isinstance(body, dict):
-        raise _Refused(400, "The request's body is no JSON object")
+        raise _Refused(400, "The request's body is not a JSON object")
     return body
 
 
 def _grants(grants: Any) -> list[tuple[str, str]]:
     keys = ("connection_name", "source")
     if not isinstance(grants, list) or not grants:
-        raise _Refused(400, "grants must be a list of at least one")
+        raise _Refused(400, "grants must be a list with at least one grant")
     for grant in grants:
         if not isinstance(grant, dict) or not all(isinstance(grant.get(key), str) and grant[key] for key in keys):
-            raise _Refused(400, "each of grants needs a connection_name and a source")
+            raise _Refused(400, "each grant needs a connection_name and a source")
     return [(grant["connection_name"], grant["source"]) for grant in grants]
 
 
 def _texts(body: dict[str, Any], key: str, default: list[str]) -> list[str]:
     texts = body.get(key, default)
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise _Refused(400, f"{key} must be a list of texts")
+        raise _Refused(400, f"{key} must be a list of strings")
     return texts
 
 
@@ -139,7 +139,7 @@ def _moment(text: Any, now: float) -> float:
         # Python 3.10 reads no "Z".
         moment = datetime.fromisoformat(re.sub("Z$", "+00:00", text)).timestamp()
     except (TypeError, ValueError):
-        raise _Refused(400, "expiration_date is no date") from None
+        raise _Refused(400, "expiration_date is not a date") from None
     if moment <= now:
         raise _Refused(400, "expiration_date is in the past")
     return moment

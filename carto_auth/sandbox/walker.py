@@ -1,4 +1,4 @@
-"""Plays the person at the sandbox's login: fills in the forms, as a browser without a screen would.
+"""The person at the sandbox's login: an HTTP client that fills in the forms.
 
 ``python -m carto_auth.sandbox.walker URL`` does it from a command line, so that ``BROWSER`` can name it.
 """
@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
-#: Pages until an answer; a login takes three, and more means going in circles.
+#: Pages until the end; a login takes three.
 MAX_STEPS = 12
 
 #: Seconds for each request, the callback's included.
@@ -20,11 +20,11 @@ TIMEOUT = 30.0
 
 
 class WalkFailed(RuntimeError):
-    """The login did not go as a login at the sandbox goes."""
+    """A page was not one that a sandbox shows during a login."""
 
 
 class _Form(HTMLParser):
-    """The first form of a page: its fields, and whatever access code the page shows."""
+    """The first form of a page: its fields, and the access code, if the page shows one."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -65,15 +65,16 @@ def walk_login(url: str, *, approve: bool = True, email: str = "ana@example.com"
 
     Returns:
         The access code, when the login ends on the page that shows one; ``None`` when it ends at a callback
-        on loopback, which was called then.
+        on loopback, which has then been called, or was cancelled.
 
     Raises:
-        WalkFailed: a page was not what a sandbox shows. The URL must be on loopback: this is no tool for
+        WalkFailed: a page was not one of a sandbox, or the URL is not on loopback: this is not a tool for
             typing passwords into other people's pages.
+        requests.RequestException: the sandbox, or the callback, did not answer.
     """
     origin = _origin(url)
     if not _is_loopback(url):
-        raise WalkFailed(f"{origin} is not on this computer, so it is no sandbox.")
+        raise WalkFailed(f"{origin} is not on this computer, so it is not a sandbox.")
     with requests.Session() as browser:
         # Loopback must not go through a proxy that the environment names.
         browser.trust_env = False
@@ -92,14 +93,14 @@ def walk_login(url: str, *, approve: bool = True, email: str = "ana@example.com"
             if not page.found or not page.actions or not answer.ok:
                 if urlsplit(answer.url).path == "/auth/error":
                     return None
-                raise WalkFailed(f"HTTP {answer.status_code} at {urlsplit(answer.url).path}, and no form to fill in.")
+                raise WalkFailed(f"HTTP {answer.status_code} at {urlsplit(answer.url).path}, but no form to fill in.")
             fields = page.fields
             if "email" in fields:
                 fields |= {"email": email, "password": "a password", "action": "continue"}
             else:
                 fields["action"] = "allow" if approve else "cancel"
             answer = browser.post(answer.url, data=fields, allow_redirects=False, timeout=TIMEOUT)
-    raise WalkFailed(f"No end after {MAX_STEPS} pages.")
+    raise WalkFailed(f"The login did not end within {MAX_STEPS} pages.")
 
 
 def _call_back(target: str) -> None:
@@ -125,7 +126,7 @@ def _is_loopback(url: str) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command: 0 when the login came to its end, 1 when not, 2 for wrong usage."""
+    """Run the command: 0 if the login ended, 1 if it failed, 2 for wrong usage."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m carto_auth.sandbox.walker URL\n")

@@ -15,7 +15,7 @@ def test_unknown_country(carto_sandbox):
     assert population("Atlantis") == 0
 
 
-def test_carto_is_out_of_order(carto_sandbox):
+def test_carto_is_down(carto_sandbox):
     carto_sandbox.outage = 503
     with pytest.raises(CredentialsError):
         population("Japan")

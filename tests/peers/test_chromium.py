@@ -153,7 +153,7 @@ def test_cancel(python, window, carto):
     wait_for_title(window, "Not logged in")
     _, err = python.communicate(timeout=PATIENCE)
     assert python.returncode == 1
-    assert "LoginDenied: CARTO did not log you in: User did not authorize the request. Try again" in err
+    assert "LoginDenied: CARTO did not log you in: User did not authorize the request (access_denied). Try again" in err
     assert_looks(window, "cancelled")
 
 

@@ -13,7 +13,7 @@ from nbclient.exceptions import CellExecutionError
 
 from carto_auth.sandbox.walker import walk_login
 
-# What the Jupyter packages themselves leave open or call by old names is not ours to mend.
+# What the Jupyter packages themselves leave open or call by old names is not ours to repair.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -110,7 +110,7 @@ def test_a_notebook_shows_a_link_and_asks_for_the_code(notebook, carto, log_in, 
     assert f'<a href="{escaped}" target="_blank" rel="noopener noreferrer">' in notebook.html
     assert "&code" not in notebook.html.replace("&amp;code", "")
     assert notebook.prompts == [
-        f"Copy the code from the {carto.url} page to here. Never give it to anybody else.\nAccess code: "
+        f"Copy the code from the {carto.url} page to here. Never give it to anyone else.\nAccess code: "
     ]
 
 

@@ -12,10 +12,9 @@ import warnings
 
 import pytest
 import redis
+from servers import wait_for
 
-from carto_auth import CartoAuth, _log, cache
-from carto_auth._services import Services
-from carto_auth.cache import AccountFile, Identity
+from carto_auth import CartoAuth, cache
 from carto_auth.errors import CredentialsError, InvalidAnswer
 
 pytestmark = pytest.mark.skipif(
@@ -96,32 +95,35 @@ def test_accounts_do_not_mix_and_logout_forgets(carto_sandbox, url):
     assert carto_sandbox.count("/oauth/token") == 3
 
 
-def test_the_lock_of_a_killed_process_is_soon_free(url, monkeypatch):
-    identity = Identity.of_application(Services(), "an-id", "https://x.carto.com")
-    program = f"""
-import os
-from carto_auth import _redis_cache, cache
-_redis_cache.LOCK_SECONDS = 0.5
-with _redis_cache.locked({url!r}, {str(identity)!r}, timeout=1) as held:
-    assert held
-    os.kill(os.getpid(), 9)
-"""
-    assert subprocess.run([sys.executable, "-c", program]).returncode == -9
-    with cache.locked(AccountFile.at(url, identity), identity, timeout=10) as held:
-        assert held
+@pytest.fixture
+def renewal(carto_sandbox, url, empty):
+    """A process that is fetching a token, and holds the lock: the process, and the lock's name in Redis."""
+    carto_sandbox.token_delay = 100
+    environment = {**os.environ, "CARTO_AUTH_CACHE": url}
+    with subprocess.Popen([sys.executable, "-c", START], env=environment) as process:
+        wait_for(lambda: empty.keys("*lock*"))
+        yield process, empty.keys("*lock*")[0]
+        process.kill()
+    carto_sandbox.token_delay = 0
 
 
-def test_a_long_renewal_keeps_its_lock(url, monkeypatch):
-    monkeypatch.setattr("carto_auth._redis_cache.LOCK_SECONDS", 0.3)
-    identity = Identity.of_application(Services(), "an-id", "https://x.carto.com")
-    with cache.locked(url, identity, timeout=1) as held:
-        assert held
-        with cache.locked(url, identity, timeout=0.7) as second:
-            assert second is False
+def test_the_lock_of_a_killed_process_is_soon_free(carto_sandbox, renewal, url, empty):
+    process, lock = renewal
+    process.kill()
+    process.wait()
+    assert 0 < empty.pttl(lock) <= 15_000
+    carto_sandbox.token_delay = 0
+    empty.pexpire(lock, 500)
+    assert CartoAuth.from_m2m(cache_filepath=url).get_access_token()
 
 
-def test_a_redis_that_is_not_there(carto_sandbox, monkeypatch):
-    monkeypatch.setattr(_log, "said", set())
+def test_a_long_renewal_keeps_its_lock(renewal, empty):
+    _, lock = renewal
+    empty.pexpire(lock, 8_000)
+    wait_for(lambda: empty.pttl(lock) > 8_000)
+
+
+def test_a_redis_that_is_not_there(carto_sandbox):
     gone = "redis://:MARKED-PASSWORD@127.0.0.1:9/0"
     with pytest.warns(UserWarning, match=r"cannot be kept in redis://127\.0\.0\.1:9/0") as told:
         auth = CartoAuth.from_m2m(cache_filepath=gone)
@@ -136,8 +138,7 @@ def test_what_goes_wrong_under_the_lock_is_told_as_it_is(carto_sandbox, url, req
         CartoAuth.from_m2m(cache_filepath=url)
 
 
-def test_an_address_that_is_none(carto_sandbox, monkeypatch):
-    monkeypatch.setattr(_log, "said", set())
+def test_an_address_that_is_none(carto_sandbox):
     with pytest.warns(UserWarning, match="cannot be kept"):
         auth = CartoAuth.from_m2m(cache_filepath="redis://127.0.0.1:no-port/0")
     assert auth.get_access_token()

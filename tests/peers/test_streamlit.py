@@ -7,7 +7,7 @@ from streamlit.testing.v1 import AppTest
 
 from carto_auth.sandbox.walker import walk_login
 
-# What Streamlit calls by old names is not ours to mend.
+# What Streamlit calls by old names is not ours to repair.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -41,7 +41,7 @@ def test_a_login(app, carto):
     assert not app.success
 
 
-def test_a_wrong_code_says_why_and_begins_anew(app):
+def test_a_wrong_code_says_why_and_begins_again(app):
     first = link(app)
     submit(app, "wrong")
     assert "did not accept the access code" in app.error[0].value

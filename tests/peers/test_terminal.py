@@ -62,11 +62,11 @@ def test_a_terminal_without_a_browser(terminal, carto, log_in, link_in, monkeypa
     child = terminal(sys.executable, "-c", log_in(""))
     child.expect("Access code: ")
     assert told in child.before
-    assert f"Copy the code from the {carto.url} page to here. Never give it to anybody else." in child.before
+    assert f"Copy the code from the {carto.url} page to here. Never give it to anyone else." in child.before
     child.sendline("")
     child.expect_exact("No code was entered. Access code: ")
     child.sendline("https://evil.example/?code=x")
-    child.expect_exact(f"That is the address of another page than {carto.url}/auth/token. Access code: ")
+    child.expect_exact(f"That address is not CARTO's. This login ends at {carto.url}/auth/token. Access code: ")
     child.sendline(f"  '{walk_login(link_in(child.logged()))}' ")
     child.expect_exact(f"API: {carto.url}")
     child.expect(pexpect.EOF)

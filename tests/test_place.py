@@ -1,4 +1,4 @@
-"""Where are we, and what follows from it? docs/logins.md has the same table in words."""
+"""Where are we, and what follows from it: which browser, which prompt? docs/logins.md has the table in words."""
 
 import io
 import multiprocessing
@@ -11,7 +11,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from carto_auth import _surroundings
+from carto_auth._login import browser, talk
+from carto_auth._login import place as places
 from carto_auth.pkce import CartoPKCE
 
 URL = "https://auth.carto.com/authorize?a=1&b=2"
@@ -127,8 +128,7 @@ SURROUNDINGS = {
 def test_surroundings(place, name):
     look, elsewhere, askable = SURROUNDINGS[name]
     look(place)
-    assert _surroundings.browser_is_elsewhere() is elsewhere
-    assert _surroundings.can_ask() is askable
+    assert places.can_ask() is askable
     assert CartoPKCE().open_browser is not elsewhere
     assert CartoPKCE(open_browser=False).open_browser is False
 
@@ -154,12 +154,12 @@ def test_but_not_where_nothing_forwards_the_callback(place, command, name):
 def test_windows_and_macos_have_a_display(monkeypatch, place, system):
     monkeypatch.setattr(sys, "platform", system)
     place.env(SSH_CONNECTION="1 2 3 4", WSL_DISTRO_NAME="Debian")
-    assert _surroundings.browser_is_elsewhere() is False
-    assert _surroundings.in_wsl() is False
+    assert CartoPKCE().open_browser is True
+    assert "WSL" not in places.why_no_browser()
 
 
 @pytest.mark.parametrize(
-    ("browser", "named"),
+    ("variable", "named"),
     [
         ("{}", True),
         ("{} %s", True),
@@ -176,91 +176,72 @@ def test_windows_and_macos_have_a_display(monkeypatch, place, system):
         (" ", False),
     ],
 )
-def test_the_browser_variable_names_a_command(place, command, browser, named):
-    place.env(BROWSER=browser.format(command))
-    assert _surroundings.has_named_browser() is named
+def test_the_browser_variable_names_a_command(place, command, variable, named):
+    place.env(BROWSER=variable.format(command))
+    assert bool(places.named_browsers()) is named
 
 
-# ---- nobody --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("look", "nobody"),
-    [
-        (lambda p: p.env(CI="true"), True),
-        (lambda p: p.env(CI="1"), True),
-        (lambda p: p.env(CI="false"), False),
-        (lambda p: p.env(CI="0"), False),
-        (lambda p: p.env(CI=""), False),
-        (lambda p: [p.env(CI="true"), p.terminal()], False),
-        (lambda p: [p.env(CI="true"), p.kernel()], False),
-        (lambda p: [p.env(CI="true"), p.env(BROWSER=sys.executable)], False),
-        (lambda p: [p.kernel(takes_input=False), p.desktop()], True),
-        (lambda p: [p.kernel(takes_input=False), p.env(BROWSER=sys.executable)], False),
-        (lambda p: [p.terminal(), p.module("pyspark.worker")], True),
-        (lambda p: [p.terminal(), p.module("pyspark.daemon")], True),
-        (lambda p: [p.terminal(), p.module("distributed", get_worker=lambda: "a worker")], True),
-        (lambda p: [p.terminal(), p.module("distributed", get_worker=no_worker)], False),
-        (lambda p: [p.terminal(), p.module("distributed")], False),  # half imported
-    ],
-)
-def test_nobody_is_here(place, look, nobody):
-    look(place)
-    assert _surroundings.nobody_is_here() is nobody
+# ---- a person ------------------------------------------------------------------------------------
 
 
 def no_worker():
     raise ValueError("no worker found")
 
 
-def test_a_worker_asks_nobody(place):
-    place.terminal()
-    place.module("distributed", get_worker=lambda: "a worker")
-    assert _surroundings.can_ask() is False
+@pytest.mark.parametrize(
+    ("look", "somebody"),
+    [
+        (lambda p: p.desktop(), True),
+        (lambda p: p.env(CI="true"), False),
+        (lambda p: p.env(CI="1"), False),
+        (lambda p: p.env(CI="false"), True),
+        (lambda p: [p.env(CI="true"), p.terminal()], True),
+        (lambda p: [p.env(CI="true"), p.kernel()], True),
+        (lambda p: [p.env(CI="true"), p.env(BROWSER=sys.executable)], True),
+        (lambda p: [p.kernel(takes_input=False), p.desktop()], False),
+        (lambda p: [p.kernel(takes_input=False), p.env(BROWSER=sys.executable)], True),
+        (lambda p: [p.terminal(), p.module("pyspark.worker")], False),
+        (lambda p: [p.terminal(), p.module("pyspark.daemon")], False),
+        (lambda p: [p.terminal(), p.module("distributed", get_worker=lambda: "a worker")], False),
+        (lambda p: [p.terminal(), p.module("distributed", get_worker=no_worker)], True),
+        (lambda p: [p.terminal(), p.module("distributed")], True),  # half imported
+    ],
+)
+def test_whether_somebody_is_here(place, look, somebody):
+    look(place)
+    assert places.somebody_is_here() is somebody
+    if not somebody:
+        assert places.can_ask() is False
+
+
+def test_who_runs_a_notebook_may_bring_its_own_way_to_open_pages(place, monkeypatch):
+    place.kernel(takes_input=False)
+    monkeypatch.setattr(webbrowser, "open", lambda url: True)
+    assert places.somebody_is_here() is True
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_child_of_multiprocessing_is_a_worker():
+def test_a_child_of_multiprocessing_is_a_worker(place):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(_surroundings.is_worker) is True
-    assert _surroundings.is_worker() is False
+        assert pool.apply(places.is_worker) is True
+    assert places.is_worker() is False
 
 
-def test_a_quote_without_its_companion_is_no_browser(place, monkeypatch):
-    place.env(BROWSER="'w3m %s")
-    monkeypatch.setattr(webbrowser, "_tryorder", None)  # so that webbrowser looks around
-    assert _surroundings.open_browser(URL) is False
-
-
-def test_a_program_that_brings_an_input_of_its_own_can_be_asked(monkeypatch):
-    monkeypatch.setattr("builtins.input", lambda prompt: f"{prompt}a-code")
-    assert _surroundings.can_ask() is True
-    assert _surroundings.ask("Code: ", 0) == "Code: a-code"
-
-
-@pytest.mark.parametrize("error", [AttributeError, OSError, ValueError])
-def test_a_standard_input_that_is_no_real_file_is_no_terminal(monkeypatch, error):
-    """As some web servers have it."""
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=Mock(side_effect=error)))
-    assert _surroundings.can_ask() is False
-
-
-def test_a_closed_standard_output_is_not_told(monkeypatch):
-    stream = Stream(False)
+def closed():
+    stream = Stream(True)
+    stream.isatty = lambda: io.StringIO.isatty(stream)
     stream.close()
-    stream.isatty = lambda: False
-    monkeypatch.setattr(sys, "stdout", stream)
-    _surroundings.tell("something")
+    return stream
 
 
-@pytest.mark.parametrize("stream", [None, "closed"])
-def test_no_standard_input_is_no_terminal(monkeypatch, stream):
-    if stream == "closed":
-        stream = Stream(True)
-        stream.isatty = lambda: io.StringIO.isatty(stream)
-        stream.close()
+def broken(error):
+    return SimpleNamespace(isatty=Mock(side_effect=error))
+
+
+@pytest.mark.parametrize("stream", [None, closed(), broken(AttributeError), broken(OSError)])
+def test_a_standard_input_that_is_missing_closed_or_no_real_file_is_no_terminal(monkeypatch, stream):
     monkeypatch.setattr(sys, "stdin", stream)
-    assert _surroundings.can_ask() is False
+    assert places.can_ask() is False
 
 
 # ---- the browser ---------------------------------------------------------------------------------
@@ -275,46 +256,44 @@ class Browser(webbrowser.GenericBrowser):
 
     def open(self, url, new=0, autoraise=True):
         self.opened.append(url)
+        if isinstance(self.opens, Exception):
+            raise self.opens
         return self.opens
 
 
-def found(name, opens=True):
-    """A browser that webbrowser has found here."""
-    browser = Browser(name, opens)
-    webbrowser.register(name, None, browser)
-    return browser
+@pytest.fixture
+def found():
+    """Makes a browser that webbrowser has found here; the first one is the one that it prefers."""
+
+    def make(name, opens=True):
+        made = Browser(name, opens)
+        webbrowser.register(name, None, made)
+        return made
+
+    return make
 
 
 @pytest.mark.parametrize("name", ["firefox", "/usr/bin/chromium"])
-def test_a_browser_with_windows(name):
-    browser = found(name)
-    assert _surroundings.has_window_browser() is True
-    assert _surroundings.open_browser(URL) is True
-    assert browser.opened == [URL]
+def test_a_browser_with_windows(found, name):
+    preferred, other = found(name), found("another")
+    assert browser.has_window() is True
+    assert browser.open_browser(URL) is True
+    assert (preferred.opened, other.opened) == ([URL], [])
 
 
 @pytest.mark.parametrize("name", ["w3m", "lynx", "links", "elinks", "www-browser", "/usr/bin/w3m"])
-def test_a_browser_in_the_terminal_is_none(name):
-    browser = found(name)
-    assert _surroundings.has_window_browser() is False
-    assert _surroundings.open_browser(URL) is False
-    assert browser.opened == []
+def test_a_browser_in_the_terminal_is_none(found, name):
+    text = found(name)
+    assert browser.has_window() is False
+    assert browser.open_browser(URL) is False
+    assert text.opened == []
 
 
-def test_a_browser_that_fails_is_followed_by_the_next_with_a_window():
-    broken, terminal, other = found("xdg-open", opens=False), found("w3m"), found("firefox")
-    assert _surroundings.open_browser(URL) is True
-    assert (broken.opened, terminal.opened, other.opened) == ([URL], [], [URL])
-
-
-def test_a_browser_that_a_program_registered_has_a_window():
-    class Opener:
-        def open(self, url, new=0, autoraise=True):
-            return True
-
-    webbrowser.register("the program's", None, Opener())
-    assert _surroundings.has_window_browser() is True
-    assert _surroundings.open_browser(URL) is True
+@pytest.mark.parametrize("opens", [False, OSError(), webbrowser.Error()])
+def test_a_browser_that_fails_does_not_hand_the_terminal_to_another(found, opens):
+    failing, text = found("xdg-open", opens), found("w3m")
+    assert browser.open_browser(URL) is False
+    assert (failing.opened, text.opened) == ([URL], [])
 
 
 @pytest.fixture
@@ -339,68 +318,62 @@ def named(tmp_path, monkeypatch, notes):
 
 def test_a_browser_in_the_terminal_is_one_if_it_is_named(place, named, notes):
     place.env(BROWSER=named("w3m"))
-    assert _surroundings.named_browser_takes_over_the_terminal() is True
-    assert _surroundings.has_window_browser() is False
-    assert _surroundings.open_browser(URL) is True
+    assert browser.named_takes_over_the_terminal() is True
+    assert browser.has_window() is False
+    assert browser.open_browser(URL) is True
     assert notes.read_text() == f"w3m {URL}\n"
     place.env(BROWSER=named("a-browser"))
-    assert _surroundings.named_browser_takes_over_the_terminal() is False
-    assert _surroundings.has_window_browser() is True
+    assert browser.named_takes_over_the_terminal() is False
+    assert browser.has_window() is True
 
 
-def test_a_browser_that_is_named_after_webbrowser_was_first_used(place, named, notes):
+def test_a_browser_that_is_named_after_webbrowser_was_first_used(place, found, named, notes):
     """As a notebook does with ``os.environ``; webbrowser looks at the variable only once."""
     other = found("firefox")
     place.env(BROWSER=named("a-browser") + " --new-window %s")
-    assert _surroundings.open_browser(URL) is True
+    assert browser.open_browser(URL) is True
     assert notes.read_text() == f"a-browser --new-window {URL}\n"
     assert other.opened == []
 
 
-def test_a_named_browser_that_fails_is_tried_once_and_followed_by_the_next(place, named, notes):
-    other = found("firefox")
+def test_a_named_browser_that_fails_is_followed_by_the_next_that_is_named(place, found, named, notes):
+    text = found("w3m")
     place.env(BROWSER=f"{named('first', 1)}:{named('second', 2)}")
-    webbrowser.register("first", None, webbrowser.GenericBrowser("first"), preferred=True)  # webbrowser does that
-    assert _surroundings.open_browser(URL) is True
+    assert browser.open_browser(URL) is False
     assert notes.read_text() == f"first {URL}\nsecond {URL}\n"
-    assert other.opened == [URL]
+    assert text.opened == []
 
 
-def test_a_browser_that_raises_is_followed_by_the_next():
-    broken, other = found("xdg-open"), found("firefox")
-    broken.open = Mock(side_effect=OSError)
-    assert _surroundings.open_browser(URL) is True
-    assert other.opened == [URL]
+@pytest.mark.parametrize("variable", ["'w3m %s", "not-there"])
+def test_without_a_browser_none_is_opened(place, monkeypatch, variable):
+    place.env(BROWSER=variable)
+    monkeypatch.setattr(webbrowser, "_tryorder", None)  # so that webbrowser looks around
+    monkeypatch.setenv("PATH", "")
+    assert browser.open_browser(URL) is False
 
 
-def test_a_way_of_webbrowsers_own_in_the_place_of_its_open(monkeypatch):
-    other, program = found("firefox"), Browser("the program's")
-    program.open = Mock(return_value=True)
-    monkeypatch.setattr(webbrowser, "open", webbrowser.GenericBrowser.open.__get__(program))
-    monkeypatch.setattr("subprocess.Popen", Mock(return_value=Mock(wait=lambda: 0)))
-    assert _surroundings.open_browser(URL) is True
-    assert other.opened == []
-
-
-def test_no_browser():
-    assert _surroundings.has_window_browser() is False
-    assert _surroundings.open_browser(URL) is False
-
-
-@pytest.mark.parametrize("look", [lambda: found("w3m"), lambda: None])
-def test_a_function_in_the_place_of_webbrowsers_is_tried_all_the_same(monkeypatch, look):
-    look()
-    opened = Mock(return_value=True)
+@pytest.mark.parametrize(("returned", "opens"), [(True, True), (None, True), (False, False)])
+def test_a_function_in_the_place_of_webbrowsers_is_tried_whatever_was_found(monkeypatch, found, returned, opens):
+    text = found("w3m")
+    opened = Mock(return_value=returned)
     monkeypatch.setattr(webbrowser, "open", opened)
-    assert _surroundings.open_browser(URL) is True
+    assert browser.open_browser(URL) is opens
     opened.assert_called_once_with(URL)
+    assert text.opened == []
+
+
+def test_a_method_of_webbrowsers_own_in_the_place_of_its_open(monkeypatch, found):
+    other, program = found("firefox"), webbrowser.BackgroundBrowser("true")
+    monkeypatch.setattr(webbrowser, "open", program.open)
+    browser.open_browser(URL)
+    assert other.opened == []
 
 
 def test_a_browser_that_lasts_as_long_as_its_window(monkeypatch):
     closed = threading.Event()
     monkeypatch.setattr(webbrowser, "open", lambda url: closed.wait(10))
     failed = []
-    opening = _surroundings.open_browser_aside(URL, failed.append)
+    opening = browser.open_aside(URL, failed.append)
     assert opening.is_alive()
     closed.set()
     opening.join(10)
@@ -408,65 +381,56 @@ def test_a_browser_that_lasts_as_long_as_its_window(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
-    [(None, None), (ZeroDivisionError(), None), (webbrowser.Error(), None), (SystemExit(), SystemExit)],
+    ("opened", "told"),
+    [
+        (Mock(return_value=False), None),
+        (Mock(side_effect=ZeroDivisionError), None),
+        (Mock(side_effect=SystemExit), SystemExit),
+    ],
 )
-def test_a_browser_that_fails_aside(monkeypatch, error, told):
-    def fail(url):
-        if error:
-            raise error
-        return False
-
-    monkeypatch.setattr(webbrowser, "open", fail)
+def test_a_browser_that_fails_aside(monkeypatch, opened, told):
+    monkeypatch.setattr(webbrowser, "open", opened)
     failed = []
-    _surroundings.open_browser_aside(URL, failed.append).join(10)
+    browser.open_aside(URL, failed.append).join(10)
     assert [one and type(one) for one in failed] == [told]
 
 
 @pytest.mark.parametrize(
     ("look", "words"),
     [
-        (lambda p: p.env(WSL_DISTRO_NAME="Debian"), "from WSL; BROWSER may name"),
+        (lambda p: p.env(WSL_DISTRO_NAME="Debian"), "from WSL. BROWSER may name"),
         (lambda p: p.file("/.dockerenv"), "in this container"),
         (lambda p: p.file("/run/.containerenv"), "in this container"),
-        (lambda p: None, "here, so take the login's code here by hand"),
+        (lambda p: None, "here, so this login needs an access code, copied by hand."),
     ],
 )
 def test_why_there_is_no_browser(place, look, words):
     look(place)
-    told = _surroundings.why_no_browser()
-    assert words in told
-    assert told.count(".") == 1
+    assert words in places.why_no_browser()
 
 
 # ---- talking -------------------------------------------------------------------------------------
 
-EVIL = 'https://x.example/?a=1&b="><script>alert(1)</script>'
 
-
-def test_a_link_in_a_notebook_is_clickable_and_escaped():
-    html = _surroundings.link_html("Log in & <b>", EVIL)
-    assert "<script" not in html
-    assert "<b>" not in html
-    assert 'href="https://x.example/?a=1&amp;b=&quot;&gt;&lt;script&gt;' in html
-    assert 'target="_blank" rel="noopener noreferrer"' in html
-
-
-def test_a_link_in_a_notebook_is_readable_without_html(place, monkeypatch, capsys):
+def test_a_link_in_a_notebook_is_clickable_escaped_and_readable_without_html(place, monkeypatch, capsys):
     place.kernel()
     shown = []
     display = SimpleNamespace(display=lambda content, raw: shown.append((content, raw)))
     monkeypatch.setitem(sys.modules, "IPython.display", display)
-    _surroundings.show_link("Log in:", URL)
+    evil = f'{URL}"><script>alert(1)</script>'
+    talk.show_link("Log in & <b>", evil)
     ((content, raw),) = shown
     assert raw is True
-    assert URL in content["text/plain"]
-    assert "a=1&amp;b=2" in content["text/html"]
+    assert content["text/plain"] == f"Log in & <b>\n\n    {evil}\n"
+    assert "<script" not in content["text/html"]
+    assert "<b>" not in content["text/html"]
+    assert 'href="https://auth.carto.com/authorize?a=1&amp;b=2&quot;&gt;&lt;script&gt;' in content["text/html"]
+    assert 'target="_blank" rel="noopener noreferrer"' in content["text/html"]
     assert capsys.readouterr().out == ""
 
 
 def test_a_link_elsewhere_is_plain(capsys):
-    _surroundings.show_link("Log in:", URL)
+    talk.show_link("Log in:", URL)
     assert capsys.readouterr().out == f"Log in:\n\n    {URL}\n\n"
 
 
@@ -479,14 +443,21 @@ def test_words_and_prompts_go_where_a_person_reads_them(monkeypatch, stdout, std
     for name, stream in streams.items():
         monkeypatch.setattr(sys, name, stream)
     monkeypatch.setattr(sys, "stdin", Stream(True, "an answer\n"))
-    _surroundings.tell("Hello.")
-    assert _surroundings.ask("Code: ", 5) == "an answer"
+    talk.tell("Hello.")
+    assert talk.ask("Code: ", 5) == "an answer"
     assert streams.pop(read).getvalue() == "Hello.\nCode: "
     assert streams.popitem()[1].getvalue() == ""
     assert sys.stdout.isatty() is stdout
 
 
-def test_without_any_stream_nothing_is_said(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", None)
-    monkeypatch.setattr(sys, "stderr", None)
-    _surroundings.tell("Hello.")
+@pytest.mark.parametrize("stream", [None, closed()])
+def test_without_an_output_nothing_is_said(monkeypatch, stream):
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    talk.tell("Hello.")
+
+
+def test_a_program_that_brings_its_own_input_is_asked(monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda prompt: f"{prompt}a-code")
+    assert places.can_ask() is True
+    assert talk.ask("Code: ", 0) == "Code: a-code"

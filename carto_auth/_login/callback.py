@@ -1,7 +1,7 @@
 """A callback server on this computer that knows nothing of OAuth (RFC 8252 section 7.3).
 
-It waits for one request that its caller accepts, and goes on waiting through all else that may knock: a
-favicon, a port scan, another page's request, a connection that says nothing.
+It waits for one request that its caller accepts, and goes on waiting whatever else arrives: a favicon, a port scan,
+another page's request, a connection that says nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import html
+import io
 import socket
 import sys
 import threading
@@ -23,11 +24,7 @@ from urllib.parse import urlsplit
 #: Seconds after which a connection is closed, whatever it is doing.
 CONNECTION_SECONDS = 5.0
 
-#: Connections at a time on an address; for one more, the oldest is closed: the redirect that is waited for is
-#: among the newest. A browser opens a handful, and macOS gives a process 256 files.
-MOST_CONNECTIONS = 100
-
-#: Seconds until a server notices that it shall end; both of them make the person wait.
+#: Seconds until a server notices that it should end; both of them make the person wait.
 _POLL_SECONDS = 0.02
 
 Answer = TypeVar("Answer")
@@ -44,7 +41,7 @@ class Page(NamedTuple):
 #: For a request, given as its query: the answer it carries (``None`` to go on waiting), and the page to show.
 Judge = Callable[[str], "tuple[Answer | None, Page]"]
 
-ALREADY_ANSWERED = Page(409, "Already done", "This login was answered before. You can close this tab.")
+ALREADY_ANSWERED = Page(409, "Already done", "This login has already been answered. You can close this tab.")
 NOT_HERE = Page(404, "Nothing here", "This address only takes the end of a login.")
 WRONG_METHOD = Page(405, "Nothing here", "This address only takes the end of a login.")
 BROKEN = Page(500, "Something went wrong", "The login could not be finished. Your Python program tells you why.")
@@ -71,10 +68,10 @@ class CallbackServer(Generic[Answer]):
         parts = urlsplit(redirect_uri)
         self.host = parts.netloc.lower()
         self.path = parts.path
-        self.answer: Answer | None = None
-        self._failure: BaseException | None = None
         self._judge = judge
         self._judging = threading.Lock()
+        self._answer: Answer | None = None
+        self._failure: BaseException | None = None
         self._over = threading.Event()
         self._servers = _listen(parts.port or 80, self)
         for server in self._servers:
@@ -93,43 +90,45 @@ class CallbackServer(Generic[Answer]):
     ) -> None:
         for server in self._servers:
             server.shutdown()
-            _hang_up([server.socket])  # a child that was forked meanwhile has it too, and would keep the port
+            with contextlib.suppress(OSError):  # on macOS a socket that listens has no other end
+                server.socket.shutdown(socket.SHUT_RDWR)  # else a child that was forked meanwhile keeps the port
             server.server_close()
-            server.close_connections(older_than=-1.0)
 
     def wait(self, seconds: float) -> Answer | None:
-        """The accepted answer; ``None`` when none came within ``seconds`` or before :meth:`give_up`.
+        """The accepted answer; ``None`` when none came within ``seconds``. Ctrl-C ends the wait at once.
 
-        Ctrl-C ends the wait at once.
+        Raises:
+            BaseException: what the judge raised, or what :meth:`give_up` was given.
         """
         deadline = time.monotonic() + seconds
         while not self._over.is_set() and (left := deadline - time.monotonic()) > 0:
             self._over.wait(min(left, 0.5))  # in slices: on Windows a long wait is deaf to Ctrl-C
         if self._failure is not None:
             raise self._failure
-        return self.answer
+        return self._answer
+
+    def give_up(self, reason: BaseException) -> None:
+        """End the wait with an error, unless an answer is here already; from any thread."""
+        with self._judging:
+            if self._answer is None:
+                self._failure = reason
+                self._over.set()
 
     def decide(self, query: str) -> tuple[Page, bool]:
-        """The page for a callback with ``query``, and whether it is the one that was awaited."""
+        """The page for a callback with ``query``, and whether it ends the wait."""
         with self._judging:
-            if self.answer is not None:
+            if self._answer is not None:
                 return ALREADY_ANSWERED, False
             try:
-                self.answer, page = self._judge(query)
+                self._answer, page = self._judge(query)
             except BaseException as error:
                 self._failure = error
                 return BROKEN, True
-            return page, self.answer is not None
+            return page, self._answer is not None
 
     def finish(self) -> None:
         """End the wait; called once the browser has its page."""
         self._over.set()
-
-    def give_up(self) -> None:
-        """End the wait without an answer, unless one is here already; from any thread."""
-        with self._judging:
-            if self.answer is None:
-                self._over.set()
 
 
 def _listen(port: int, callback: CallbackServer[Any]) -> list[_Server]:
@@ -164,8 +163,6 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, family: socket.AddressFamily, address: tuple[str, int], callback: CallbackServer[Any]) -> None:
         self.address_family = family
         self.callback = callback
-        self._connections: dict[socket.socket, float] = {}
-        self._connections_lock = threading.Lock()
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
@@ -177,46 +174,33 @@ class _Server(ThreadingHTTPServer):
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "localhost", self.server_address[1]
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._connections_lock:
-            too_many = max(0, len(self._connections) + 1 - MOST_CONNECTIONS)
-            crowd = list(self._connections)[:too_many]
-            for oldest in crowd:
-                del self._connections[oldest]
-            self._connections[request] = time.monotonic()
-        _hang_up(crowd)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._connections_lock:
-            self._connections.pop(request, None)
-        super().shutdown_request(request)
-
-    def service_actions(self) -> None:
-        """Close what has been open for too long; called by ``serve_forever`` at every poll."""
-        self.close_connections(older_than=CONNECTION_SECONDS)
-
-    def close_connections(self, *, older_than: float) -> None:
-        now = time.monotonic()
-        with self._connections_lock:
-            old = [connection for connection, since in self._connections.items() if now - since > older_than]
-        _hang_up(old)
-
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: a connection that breaks is what this server expects."""
 
 
-def _hang_up(connections: list[socket.socket]) -> None:
-    """Wake the threads that read these connections; they close them."""
-    for connection in connections:
-        with contextlib.suppress(OSError):  # it is closed already
-            connection.shutdown(socket.SHUT_RDWR)
+class _UntilItsEnd(io.RawIOBase):
+    """What a connection sends before its time is over, however slowly it comes."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._end = time.monotonic() + CONNECTION_SECONDS
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._connection.settimeout(max(0.001, self._end - time.monotonic()))
+        return self._connection.recv_into(buffer)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    timeout = CONNECTION_SECONDS
-    # A TLS hello or half a request line is no HTTP version 0.9.
+    timeout = CONNECTION_SECONDS  # for what is sent
+    # A TLS hello or half a request line is not HTTP/0.9.
     default_request_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = io.BufferedReader(_UntilItsEnd(self.connection))
 
     def do_GET(self) -> None:
         callback = cast("_Server", self.server).callback
@@ -228,17 +212,18 @@ class _Handler(BaseHTTPRequestHandler):
         if [host.strip().lower() for host in hosts] != [callback.host] or path != callback.path:
             self._reply(NOT_HERE)
             return
-        page, accepted = callback.decide(query)
+        page, is_the_end = callback.decide(query)
         try:
             self._reply(page)
         finally:
-            if accepted:
+            if is_the_end:
                 callback.finish()
 
-    def _refuse(self) -> None:
-        self._reply(WRONG_METHOD)
-
-    do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_PATCH = do_TRACE = do_CONNECT = _refuse  # noqa: N815
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Our page instead of the library's, which reflects the request."""
+        self.command = getattr(self, "command", None) or "GET"
+        self.request_version = "HTTP/1.1"
+        self._reply(WRONG_METHOD if code == 501 else NOT_HERE._replace(status=code))  # 501: any method but GET
 
     def _reply(self, page: Page) -> None:
         content = render(page)
@@ -253,14 +238,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
             self.wfile.flush()
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Our page instead of the library's, which reflects the request."""
-        code = WRONG_METHOD.status if code == 501 else code  # a method that HTTP does not know either
-        self.command = getattr(self, "command", None) or "GET"
-        self.request_version = "HTTP/1.1"
-        self._reply(NOT_HERE._replace(status=code))
-
-    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the library's name
+    def log_message(self, *_: Any, **__: Any) -> None:
         """Say nothing: a callback's address holds an authorization code."""
 
 

@@ -1,0 +1,102 @@
+"""A login that a web app has begun and does not wait for."""
+
+from __future__ import annotations
+
+from carto_auth._trust import require_secure
+from carto_auth.errors import LoginDenied, LoginFailed
+
+# A start with a good token imports this module, and must not pay for the import of typing.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Generic, Protocol, TypeVar
+
+    Account = TypeVar("Account")
+
+    class _OfAccount(Generic[Account]): ...
+
+    class _Login(Protocol):
+        @property
+        def redirect_uri(self) -> str: ...
+        @redirect_uri.setter
+        def redirect_uri(self, redirect_uri: str) -> None: ...
+        def get_authorize_url(self, state: str | None = None) -> str: ...
+        def get_authorization_code(self, response: str | None = None) -> str: ...
+        def get_token_info(self, code: str | None = None) -> dict[str, Any]: ...
+
+else:
+    Account = "Account"
+
+    class _OfAccount:
+        def __class_getitem__(cls, account):
+            return cls
+
+
+class PendingLogin(_OfAccount[Account]):
+    """A login in two calls, neither of which waits for the person.
+
+    Made by :meth:`carto_auth.CartoAuth.begin_oauth`. It belongs to one person: keep it where only their
+    session finds it, on the server. It can be pickled, and then holds a secret.
+
+    Args:
+        account: makes the account from a token info.
+        login: the protocol of one login, a :class:`carto_auth.pkce.CartoPKCE`.
+        redirect_uri: where the person ends; without one, where ``login`` says.
+
+    Attributes:
+        url: the page to send the person to.
+        state: the random text that ``url`` carries and the answer brings back (RFC 6749 section 4.1.1): an app
+            with its own redirect URI finds the login by it.
+
+    Raises:
+        UntrustedAddress: ``redirect_uri`` is neither https nor on this computer.
+        CredentialsError: there is no organization of the login's name.
+    """
+
+    def __init__(
+        self, account: Callable[[dict[str, Any]], Account], login: _Login, redirect_uri: str | None = None
+    ) -> None:
+        import secrets
+
+        if redirect_uri is not None:
+            require_secure(redirect_uri.partition("?")[0], "redirect_uri")
+            login.redirect_uri = redirect_uri
+        self.state = secrets.token_urlsafe(32)
+        self.url = login.get_authorize_url(self.state)
+        self._account = account
+        self._login = login
+        self._token_info: dict[str, Any] | None = None
+        self._was_denied = False
+        self._sent_codes: dict[str, object] = {}
+
+    def finish(self, answer: str) -> Account:
+        """The account, from the access code that the person copied, or from the whole URL they came back with.
+
+        An answer that is not this login's, or a code that CARTO refuses, leaves it waiting for the right one; no
+        code is sent twice. If a token came and only the API base URL could not be found, another call tries that
+        again, and nothing else.
+
+        Raises:
+            LoginDenied: the person or CARTO refused.
+            LoginFailed: the answer is empty, of another site or of another login, or this login was answered.
+            Unauthorized: CARTO did not accept the code.
+            TenantNotFound: the account belongs to no CARTO organization yet.
+            ServerError, ServiceUnreachable: no token came.
+        """
+        if self._token_info is None:
+            self._token_info = self._login.get_token_info(self._new_code_in(answer))
+        return self._account(self._token_info)
+
+    def _new_code_in(self, answer: str) -> str:
+        if self._was_denied:
+            raise LoginFailed("This login has already been answered.", remedy="Begin a new login.")
+        try:
+            code = self._login.get_authorization_code(answer)
+        except LoginDenied:
+            self._was_denied = True
+            raise
+        mine = object()
+        if self._sent_codes.setdefault(code, mine) is not mine:  # of all the threads one is the first
+            raise LoginFailed("This login has already been answered with that code.", remedy="Begin a new login.")
+        return code

@@ -1,0 +1,209 @@
+"""Where a token may go, and which addresses are refused."""
+
+from __future__ import annotations
+
+import re
+
+from carto_auth.errors import InvalidCredential, UntrustedAddress
+
+# Type checkers take this name for true; typing would cost a start more than all of this package does.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from urllib.parse import SplitResult
+
+    from carto_auth._services import Services
+
+_WHERE_IT_IS = "You will find it on the Developers page of your CARTO Workspace."
+
+
+def require_secure(url: str, named_by: str) -> None:
+    """Refuse an address that is neither https nor http on a loopback address.
+
+    Args:
+        url: the address.
+        named_by: who named it, for the message, such as ``"CARTO_AUTH_URL"``.
+
+    Raises:
+        UntrustedAddress: it is not secure, or not an address.
+    """
+    if _is_plain_https(url):
+        return
+    parts = split_url(url)
+    problem = None
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        problem = "is not an https:// address"
+    elif parts.username is not None or parts.password is not None:
+        problem = "has a user name in it"
+    elif set("?# \\") & set(url) or not url.isprintable():
+        problem = "is not a plain address (spaces, ?, # and \\ are not allowed)"
+    elif parts.scheme == "http" and not is_loopback(parts.hostname):
+        problem = "would send secrets unencrypted (http://)"
+    if problem:
+        # Such an address may hold a password or a token, or be one by mistake.
+        shown = f": {_shown(url)}" if parts.hostname and not set("@?#") & set(url) else ""
+        raise UntrustedAddress(
+            f"The address in {named_by} {problem}{shown}.",
+            remedy="Write it as https://host or https://host/path.",
+        )
+
+
+def _is_plain_https(url: str) -> bool:
+    """Whether ``url`` is nothing but ``https://`` and a host: then it need not be taken apart.
+
+    That spares most starts the import of ``urllib.parse``.
+    """
+    host = url.removeprefix("https://")
+    return 0 < len(host) < len(url) and set(host) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` names this very computer: ``localhost``, 127.0.0.0/8 or ::1 (RFC 6761, RFC 8252)."""
+    # Not \d, which other digits of the world match as well: those make a name that is looked up.
+    return (
+        host in ("localhost", "::1") or re.fullmatch(r"127(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}", host) is not None
+    )
+
+
+def normalized_base_url(url: str) -> str:
+    """``url`` without the spaces around it and the slashes at its end, as all of this package compares it.
+
+    Raises:
+        InvalidCredential: it is not text.
+    """
+    if not isinstance(url, str):
+        raise InvalidCredential(
+            f"An API base URL must be text, not {type(url).__name__}.",
+            remedy=_WHERE_IT_IS,
+        )
+    return url.strip().rstrip("/")
+
+
+def require_credentials_base_url(url: str, named_by: str, services: Services) -> str:
+    """The normalized API base URL of a credentials file or variable, if a token may be sent there.
+
+    It must be https. Plain http is for loopback addresses, and only where the user named the services too (the
+    sandbox): CARTO's own tokens have no business on a local port.
+
+    Args:
+        url: the address.
+        named_by: who named it, for the message.
+        services: the services that the token comes from.
+
+    Raises:
+        InvalidCredential: no token may be sent there.
+    """
+    url = normalized_base_url(url)
+    try:
+        require_secure(url, named_by)
+    except UntrustedAddress as error:
+        problem, remedy = error.message, error.remedy
+    else:
+        if url.lower().startswith("https://") or not services.are_cartos_own:
+            return url
+        problem = f"The address in {named_by} is not https: {_shown(url)}."
+        remedy = _WHERE_IT_IS
+    raise InvalidCredential(problem, remedy=remedy)
+
+
+#: A DNS name as RFC 1123 section 2.1 has it: two labels or more, the last of which begins with a letter. It is
+#: compiled when it is first used, because that takes longer than all the rest of this module.
+_DNS_NAME = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
+
+#: Names that stand for this computer or a private network (RFC 6761, RFC 6762, RFC 8375, ICANN).
+_LOCAL_SUFFIXES = (".localhost", ".localdomain", ".local", ".internal", ".home.arpa")
+
+
+def is_public_name(host: str) -> bool:
+    """Whether ``host`` is a plain public DNS name: no address, port, local name or internationalized trick."""
+    return (
+        re.fullmatch(_DNS_NAME, host) is not None
+        and not host.endswith(_LOCAL_SUFFIXES)
+        and not any(label.startswith("xn--") for label in host.split("."))
+    )
+
+
+def tenant_url(tenant_domain: object, named_hosts: Mapping[str, str], *, shown: str) -> str:
+    """The address of a tenant's own host, from the ``tenant_domain`` that the accounts API gave.
+
+    Args:
+        tenant_domain: what the accounts API gave.
+        named_hosts: the hosts that the user named, with their schemes; they need not be public.
+        shown: ``tenant_domain`` as the message may show it. Who was sent a secret may send it back.
+
+    Raises:
+        UntrustedAddress: it is neither a public DNS name nor a host that the user named.
+    """
+    if isinstance(tenant_domain, str):
+        if tenant_domain in named_hosts:
+            return f"{named_hosts[tenant_domain]}://{tenant_domain}"
+        if is_public_name(tenant_domain):
+            return f"https://{tenant_domain}"
+    raise UntrustedAddress(
+        f"CARTO's accounts service named a tenant that is not a public host name: {shown}.",
+        remedy=f"Pass api_base_url= yourself. {_WHERE_IT_IS}",
+    )
+
+
+def discovered_base_url(base_url: object, tenant: str, *, shown: str) -> str:
+    """The normalized API base URL that a tenant's configuration gave, if a token may be sent there.
+
+    A remote answer must not decide where a bearer token goes: only hosts under carto.com and the tenant's own host
+    are accepted.
+
+    Args:
+        base_url: what the configuration gave.
+        tenant: the URL of the tenant's own host.
+        shown: ``base_url`` as the message may show it.
+
+    Raises:
+        UntrustedAddress: it is elsewhere.
+    """
+    if isinstance(base_url, str):
+        url = normalized_base_url(base_url)
+        if _is_plain(url) and (_is_on_host_of(tenant, url) or _is_at_carto(url)):
+            return url
+    raise UntrustedAddress(
+        f"The configuration at {split_url(tenant).netloc} names an API address outside CARTO: {shown}.",
+        remedy="If it is right, pass it yourself as api_base_url=.",
+    )
+
+
+def _is_plain(url: str) -> bool:
+    dots = "/../" in f"{split_url(url).path}/"
+    return url.isascii() and url.isprintable() and not set(url) & set(" \\?#@;%") and not dots
+
+
+def _is_on_host_of(tenant: str, url: str) -> bool:
+    parts, own = split_url(url), split_url(tenant)
+    return parts.scheme == own.scheme and parts.netloc == own.netloc
+
+
+def _is_at_carto(url: str) -> bool:
+    parts = split_url(url)
+    return parts.scheme == "https" and parts.netloc.endswith(".carto.com") and is_public_name(parts.netloc)
+
+
+def _shown(url: str) -> str:
+    """An address of the user's own for a message: on one line, and short."""
+    return repr(url) if len(repr(url)) <= 80 else f"{repr(url)[:77]}..."
+
+
+class _Unsplittable:
+    """The parts of a text that is not a URL: nothing that could be trusted."""
+
+    scheme = netloc = hostname = path = query = fragment = ""
+    username = password = None
+
+
+def split_url(url: str) -> SplitResult | _Unsplittable:
+    """The parts of a URL (RFC 3986 section 3), all of them empty where it is not one."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises for a port that is no number
+    except ValueError:
+        return _Unsplittable()
+    return parts

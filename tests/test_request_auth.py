@@ -198,7 +198,7 @@ def test_a_redirect_within_the_api_keeps_the_token_and_repeats_what_was_refused(
     ("base", "error", "message"),
     [
         ("http://api.example.com", UntrustedAddress, "unencrypted"),
-        (None, CredentialsError, "without an API base URL"),
+        (None, CredentialsError, "There is no API base URL, and auth= needs one"),
     ],
 )
 def test_an_api_that_gets_no_token(send, base, error, message):

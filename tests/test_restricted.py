@@ -379,7 +379,7 @@ def test_an_answer_without_a_token(answer, requests_mock):
 
 
 def test_an_account_without_an_api_base_url():
-    with pytest.raises(CredentialsError, match="without an API base URL"):
+    with pytest.raises(CredentialsError, match="There is no API base URL, and CARTO's Tokens API needs one"):
         CartoAuth("oauth", access_token="t", expiration=time.time() + 60).restricted_to(GRANTS)
 
 

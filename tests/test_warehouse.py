@@ -99,19 +99,19 @@ def test_refusals(answer, kind, requests_mock):
 
 
 @pytest.mark.parametrize(
-    ("auth", "error", "message"),
+    ("base", "token", "error", "message"),
     [
-        (account("http://gcp-us-east1.api.carto.com"), UntrustedAddress, "unencrypted"),
-        (account("https://u:p@x.carto.com"), UntrustedAddress, None),
-        (account("x"), UntrustedAddress, None),
-        (account("https://x?y"), UntrustedAddress, None),
-        (account(None), CredentialsError, "cannot be reached without an API base URL"),
-        (account(token="a\r\nX: y"), InvalidCredential, None),
+        ("http://gcp-us-east1.api.carto.com", "a-token", UntrustedAddress, "unencrypted"),
+        ("https://u:p@x.carto.com", "a-token", UntrustedAddress, None),
+        ("x", "a-token", UntrustedAddress, None),
+        ("https://x?y", "a-token", UntrustedAddress, None),
+        (None, "a-token", CredentialsError, "There is no API base URL, and the CARTO Data Warehouse needs one"),
+        (BASE, "a\r\nX: y", InvalidCredential, None),
     ],
 )
-def test_what_is_wrong_is_told_before_any_request(auth, error, message, requests_mock):
+def test_what_is_wrong_is_told_before_any_request(base, token, error, message, requests_mock):
     with pytest.raises(error, match=message):
-        auth.get_carto_dw_credentials()
+        account(base, token).get_carto_dw_credentials()
     assert requests_mock.call_count == 0
 
 

@@ -559,7 +559,7 @@ class RestrictedAuth(CartoAuth):
         cls, services: Services, restriction: Restriction, tokens_api: TokensApi, kept_in: Store, token: Token
     ) -> Self:
         auth = cls("oauth", api_base_url=tokens_api.base_url, use_cache=False, open_browser=False)
-        auth._set_up(tokens_api.base_url, services=services, source=_restricted(kept_in, "has come to its end"))
+        auth._set_up(tokens_api.base_url, services=services, source=_restricted(services, "has come to its end"))
         auth._account.token = token
         auth._tokens_api, auth._kept_in, auth._restriction = tokens_api, kept_in, restriction
         return auth
@@ -593,7 +593,7 @@ class RestrictedAuth(CartoAuth):
 
         known = self._tokens_api.delete(token.text)
         forget(token.text, self._kept_in)
-        self._account.source = _restricted(self._kept_in, "was deleted")
+        self._account.source = _restricted(self._services, "was deleted")
         self._account.token = None
         return known
 
@@ -606,9 +606,9 @@ class RestrictedAuth(CartoAuth):
         return f"<RestrictedAuth to {grants} grant{'' if grants == 1 else 's'} {self._account.api_base_url}>"
 
 
-def _restricted(store: Store, end: str) -> FixedSource:
+def _restricted(services: Services, end: str) -> FixedSource:
     return FixedSource(
-        store.identity,
+        Identity.of_person(services, None),  # a copy must not say whose account made the token
         f"The restricted token {end}.",
         "Call restricted_to() on the account's object for another.",
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import http.server
 import pickle
 import subprocess
 import sys
@@ -12,15 +11,19 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import anyio
 import httpx
 import pytest
 import requests
+import trio
+from servers import Server, answering, http
 
 from carto_auth import CartoAuth, CredentialsError
 from carto_auth.errors import UntrustedAddress
 
 SQL = "/v3/sql/carto_dw/query"
 TOKEN = "/oauth/token"
+API = "https://api.example.com"
 
 
 # ---- the four ways to send a request, as one -----------------------------------------------------
@@ -51,49 +54,24 @@ def with_asyncio(auth, url, method="GET", content=None):
 
 
 def with_trio(auth, url, method="GET", content=None):
-    import trio
-
     return trio.run(send_async, auth, url, method, content)
 
 
 each_client = pytest.mark.parametrize("send", [with_requests, with_httpx, with_asyncio, with_trio])
 
 
-class Site:
-    """A web server that answers as it is told, and remembers the Authorization headers it got."""
+def of_requests(url):
+    return requests.Request("GET", url).prepare()
 
-    def __init__(self, answer):
-        self.seen = []
-        site = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                site.seen.append((self.path, self.headers.get("Authorization")))
-                status, location = answer(self.path)
-                self.send_response(status)
-                if location:
-                    self.send_header("Location", location)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+def of_httpx(url):
+    return httpx.Request("GET", url)
 
-            do_POST = do_GET  # noqa: N815 - http.server's name
 
-            def log_message(self, *arguments):
-                pass
+each_library = pytest.mark.parametrize("make", [of_requests, of_httpx])
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
 
-    def __enter__(self):
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-        return self
-
-    def __exit__(self, *error):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+# ---- whose requests ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -106,13 +84,40 @@ def query(carto_sandbox):
     return f"{carto_sandbox.api_base_url}{SQL}?q=SELECT%201%20AS%20one"
 
 
-def statuses(sandbox, path=SQL):
-    return [request.status for request in sandbox.requests if request.path == path]
-
-
 def at(url, token="a-token"):
-    """An object for an API anywhere, with a token that it cannot renew."""
+    """An object for an API anywhere, with a token that only a person could renew."""
     return CartoAuth("oauth", url, token, time.time() + 3600, use_cache=False, interactive=False)
+
+
+def application_at(url):
+    """An application's object for an API anywhere, whose tokens come from the sandbox or from the test."""
+    return CartoAuth("m2m", url, client_id="id", client_secret="secret", use_cache=False)
+
+
+def statuses(sandbox):
+    return [request.status for request in sandbox.requests if request.path == SQL]
+
+
+def seen(server):
+    """The requests that a server got: path and Authorization header of each."""
+    return [(request.path, request.headers.get("authorization")) for request in server.requests]
+
+
+def redirect(url):
+    return http(status=302, Location=url)
+
+
+@pytest.fixture
+def tokens(monkeypatch):
+    """The tokens that an M2M application gets in turn: t1, t2 and so on. The list grows with each."""
+    made = []
+
+    def get_m2m_token_info(client_id, client_secret):
+        made.append(f"t{len(made) + 1}")
+        return {"access_token": made[-1], "expiration": time.time() + 3600}
+
+    monkeypatch.setattr("carto_auth.auth.get_m2m_token_info", get_m2m_token_info)
+    return made
 
 
 # ---- where the token goes ------------------------------------------------------------------------
@@ -125,25 +130,14 @@ def test_the_apis_own_requests_are_authorized(send, carto, query):
     assert send(None, query).status_code == 401
 
 
-API = "https://api.example.com"
-
-
-def of_requests(url):
-    return requests.Request("GET", url).prepare()
-
-
-def of_httpx(url):
-    return httpx.Request("GET", url)
-
-
-@pytest.mark.parametrize("make", [of_requests, of_httpx])
+@each_library
 @pytest.mark.parametrize("base", [API, f"{API}/", f"{API}:443", f"{API}/api", "https://API.example.com"])
 @pytest.mark.parametrize("url", [API, f"{API}/v3/sql", f"{API}:443/v3", "https://API.EXAMPLE.COM/v3?q=1#x"])
 def test_the_same_origin(make, base, url):
     assert at(base)(make(url)).headers["Authorization"] == "Bearer a-token"
 
 
-@pytest.mark.parametrize("make", [of_requests, of_httpx])
+@each_library
 @pytest.mark.parametrize(
     "url",
     [
@@ -161,8 +155,7 @@ def test_the_same_origin(make, base, url):
 )
 def test_another_origin_gets_no_token(make, url):
     assert "Authorization" not in at(API)(make(url)).headers
-    flow = at(API).sync_auth_flow(make(url))
-    assert "Authorization" not in next(flow).headers
+    assert "Authorization" not in next(at(API).sync_auth_flow(make(url))).headers
 
 
 @pytest.mark.parametrize(
@@ -170,7 +163,7 @@ def test_another_origin_gets_no_token(make, url):
 )
 def test_an_ambiguous_address_gets_no_token(url):
     request = of_requests(API)
-    request.url = url  # neither library makes such a thing, but another that calls us may
+    request.url = url  # neither library makes such an address, but another one that calls us may
     assert "Authorization" not in at(API)(request).headers
 
 
@@ -180,52 +173,37 @@ def test_a_header_for_another_origin_is_left_alone():
 
 
 @each_client
-def test_no_token_goes_along_a_redirect_to_elsewhere(send, carto_sandbox):
-    with Site(lambda path: (401, None)) as other, Site(lambda path: (302, f"{other.url}/there")) as api:
-        carto = CartoAuth.from_m2m(use_cache=False)
-        carto._api_base_url = api.url
-        assert send(carto, f"{api.url}/here").status_code == 401
-        assert api.seen == [("/here", f"Bearer {carto._access_token}")]
-        assert other.seen == [("/there", None)]  # and its 401 is not about our token
-    assert carto_sandbox.count(TOKEN) == 1
-
-
-@each_client
-def test_nor_does_one_come_back_with_it(send, carto_sandbox):
+def test_no_token_goes_along_a_redirect_to_elsewhere_nor_comes_back_with_one(send, tokens):
     with (
-        Site(lambda path: (302, f"{api.url}/back")) as other,
-        Site(lambda path: (401, None) if path == "/back" else (302, other.url)) as api,
+        Server(lambda line: answering(redirect(f"{api.url}/back"))(line)) as other,
+        Server(
+            answering(lambda request: http(status=401) if request.path == "/back" else redirect(f"{other.url}/there"))
+        ) as api,
     ):
-        carto = CartoAuth.from_m2m(use_cache=False)
-        carto._api_base_url = api.url
-        assert send(carto, f"{api.url}/here").status_code == 401
-        assert api.seen == [("/here", f"Bearer {carto._access_token}"), ("/back", None)]
-    assert carto_sandbox.count(TOKEN) == 1
+        assert send(application_at(api.url), f"{api.url}/here").status_code == 401
+        assert seen(api) == [("/here", "Bearer t1"), ("/back", None)]
+        assert seen(other) == [("/there", None)]
+    assert tokens == ["t1"]  # the 401 was not about our token
 
 
 @each_client
-def test_a_redirect_within_the_api_keeps_the_token_and_repeats_what_was_refused(send, carto_sandbox):
-    refusals = iter([401, 200])
-    with Site(lambda path: (302, "/there") if path == "/here" else (next(refusals), None)) as api:
-        carto = CartoAuth.from_m2m(use_cache=False)
-        carto._api_base_url = api.url
-        first = carto.get_access_token()
-        assert send(carto, f"{api.url}/here").status_code == 200
-        second = carto.get_access_token()
-        assert api.seen == [(path, f"Bearer {token}") for path, token in
-                            (("/here", first), ("/there", first), ("/there", second))]  # fmt: skip
-        assert first != second
-
-
-def test_no_token_is_sent_unencrypted():
-    with pytest.raises(UntrustedAddress, match="unencrypted"):
-        requests.Request("GET", "http://api.example.com/v3", auth=at("http://api.example.com")).prepare()
+def test_a_redirect_within_the_api_keeps_the_token_and_repeats_what_was_refused(send, tokens):
+    with Server(answering(redirect("/there"), http(status=401), http())) as api:
+        assert send(application_at(api.url), f"{api.url}/here").status_code == 200
+        assert seen(api) == [("/here", "Bearer t1"), ("/there", "Bearer t1"), ("/there", "Bearer t2")]
 
 
 @each_client
-def test_an_object_that_knows_no_api_says_so(send):
-    with pytest.raises(CredentialsError, match="without an API base URL"):
-        send(at(None), API)
+@pytest.mark.parametrize(
+    ("base", "error", "message"),
+    [
+        ("http://api.example.com", UntrustedAddress, "unencrypted"),
+        (None, CredentialsError, "There is no API base URL, and auth= needs one"),
+    ],
+)
+def test_an_api_that_gets_no_token(send, base, error, message):
+    with pytest.raises(error, match=message):
+        send(at(base), base or API)
 
 
 # ---- a 401 ---------------------------------------------------------------------------------------
@@ -233,51 +211,43 @@ def test_an_object_that_knows_no_api_says_so(send):
 
 @each_client
 def test_a_401_renews_once_and_repeats_once(send, carto_sandbox, carto, query):
-    send(carto, query)
     carto_sandbox.revoke_access_tokens()
     assert send(carto, query).json()["rows"] == [{"one": 1}]
-    assert (statuses(carto_sandbox), carto_sandbox.count(TOKEN)) == ([200, 401, 200], 2)
+    assert (statuses(carto_sandbox), carto_sandbox.count(TOKEN)) == ([401, 200], 2)
 
 
 @each_client
-def test_a_401_that_stays_is_the_answer(send, carto_sandbox, carto, query):
+def test_a_401_that_stays_is_the_answer(send, carto_sandbox, carto, query, clock):
+    """Each new token counts towards a quota, so a token that has just replaced a refused one is not replaced."""
     carto_sandbox.outage = {SQL: 401}
-    assert send(carto, query).status_code == 401
-    assert (statuses(carto_sandbox), carto_sandbox.count(TOKEN)) == ([401, 401], 2)
+    assert [send(carto, query).status_code for _ in range(3)] == [401] * 3
+    assert (statuses(carto_sandbox), carto_sandbox.count(TOKEN)) == ([401] * 4, 2)
+    clock.ahead = 61
+    send(carto, query)
+    assert carto_sandbox.count(TOKEN) == 3
 
 
 @each_client
-@pytest.mark.parametrize("status", [400, 403, 404, 500])
-def test_other_problems_are_left_to_the_caller(send, status, carto_sandbox, carto, query):
-    carto_sandbox.outage = {SQL: status}
-    assert send(carto, query).status_code == status
-    assert (statuses(carto_sandbox), carto_sandbox.count(TOKEN)) == ([status], 1)
+def test_other_problems_are_left_to_the_caller(send, carto_sandbox, carto, query):
+    for status in (400, 403, 404, 500):
+        carto_sandbox.outage = {SQL: status}
+        assert send(carto, query).status_code == status
+    assert (statuses(carto_sandbox), carto_sandbox.count(TOKEN)) == ([400, 403, 404, 500], 1)
 
 
 @each_client
-def test_a_body_in_memory_is_sent_again(send, carto_sandbox, carto, query):
-    carto_sandbox.revoke_access_tokens()
-    bodies = []
-    with Site(lambda path: (401 if len(bodies) == 0 else 200, bodies.append(path))) as api:
-        carto._api_base_url = api.url
-        assert send(carto, f"{api.url}/x", "POST", b"q=SELECT+1").status_code == 200
-        assert len(api.seen) == 2
+def test_a_body_in_memory_is_sent_again(send, tokens):
+    with Server(answering(http(status=401), http())) as api:
+        assert send(application_at(api.url), f"{api.url}/x", "POST", b"q=SELECT+1").status_code == 200
+        assert [request.body for request in api.requests] == ["q=SELECT+1"] * 2
 
 
 @each_client
 def test_a_body_that_can_be_read_once_is_not_repeated_but_the_token_is_renewed(send, carto_sandbox, carto, query):
     carto_sandbox.revoke_access_tokens()
     assert send(carto, query, "POST", iter([b"q=", b"SELECT 1"])).status_code == 401
-    assert (statuses(carto_sandbox), carto_sandbox.count(TOKEN)) == ([401], 2)
     assert send(carto, query).status_code == 200
-    assert carto_sandbox.count(TOKEN) == 2
-
-
-@each_client
-def test_a_token_that_cannot_be_renewed_gives_its_401(send, carto_sandbox, query):
-    auth = CartoAuth.from_access_token("deleted-token")
-    assert send(auth, query).status_code == 401
-    assert (statuses(carto_sandbox), carto_sandbox.count(TOKEN)) == ([401], 0)
+    assert (statuses(carto_sandbox), carto_sandbox.count(TOKEN)) == ([401, 200], 2)
 
 
 @each_client
@@ -288,17 +258,34 @@ def test_a_renewal_that_fails_says_why(send, carto_sandbox, carto, query):
         send(carto, query)
 
 
-def test_requests_repeats_without_a_renewal_if_the_token_has_changed(carto_sandbox, carto, query):
-    request = requests.Request("GET", query, auth=carto).prepare()
-    carto_sandbox.revoke_access_tokens()
-    with_requests(carto, query)
-    assert carto_sandbox.count(TOKEN) == 2
-    with requests.Session() as session:
-        assert session.send(request).status_code == 200
-    assert (statuses(carto_sandbox), carto_sandbox.count(TOKEN)) == ([401, 200, 401, 200], 2)
+@each_client
+def test_a_token_that_cannot_be_renewed_gives_its_401(send):
+    with Server(answering(http(status=401))) as api:
+        for auth in (at(API), CartoAuth.from_access_token("deleted", API)):
+            auth._api_base_url = api.url
+            assert send(auth, api.url).status_code == 401
+        assert len(api.requests) == 2
 
 
-def test_httpx_repeats_without_a_renewal_if_the_token_has_changed(carto_sandbox, carto, query):
+@pytest.mark.parametrize("make", [at, application_at])
+def test_a_token_that_was_replaced_meanwhile_is_used_without_a_renewal(make, tokens):
+    """Between the request and its 401, as another thread does."""
+    with Server(lambda line: answering(replaced, http())(line)) as api, requests.Session() as session:
+        auth = make(api.url)
+        first = auth.get_access_token()
+
+        def replaced(request):
+            auth._access_token = "another-thread's"
+            auth._expiration = time.time() + 3600
+            return http(status=401)
+
+        made_before = len(tokens)
+        assert session.get(api.url, auth=auth).status_code == 200
+        assert [header for _, header in seen(api)] == [f"Bearer {first}", "Bearer another-thread's"]
+        assert len(tokens) == made_before
+
+
+def test_httpx_gets_a_token_that_was_replaced_meanwhile_once(carto_sandbox, carto, query):
     request = httpx.Request("GET", query)
     flow = carto.sync_auth_flow(request)
     next(flow)
@@ -311,7 +298,7 @@ def test_httpx_repeats_without_a_renewal_if_the_token_has_changed(carto_sandbox,
     assert carto_sandbox.count(TOKEN) == 2
 
 
-@pytest.mark.parametrize("send", [with_requests, with_httpx, with_asyncio])
+@pytest.mark.parametrize("send", [with_requests, with_asyncio])
 def test_threads_share_a_renewal(send, carto_sandbox, carto, query):
     carto_sandbox.revoke_access_tokens()
     barrier = threading.Barrier(8)
@@ -323,25 +310,6 @@ def test_threads_share_a_renewal(send, carto_sandbox, carto, query):
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(work, range(8))) == [200] * 8
     assert carto_sandbox.count(TOKEN) == 2
-
-
-def test_a_token_that_changes_between_look_and_lock_is_not_renewed_again():
-    class Racing(CartoAuth):
-        def _renews_quietly(self):
-            self._set_token("another thread's", time.time() + 3600)
-            return True
-
-        def _request(self, *, may_ask):
-            raise AssertionError("renewed twice")
-
-    auth = Racing("m2m", API, "first", time.time() + 3600, "id", "secret", use_cache=False)
-    assert auth._token_instead_of("first") == "another thread's"
-
-
-def test_a_changed_token_is_used_where_none_can_be_renewed():
-    auth = at(API, "first")
-    auth._set_token("second", time.time() + 3600)
-    assert (auth._token_instead_of("first"), auth._token_instead_of("second")) == ("second", None)
 
 
 def test_a_pickled_answer_takes_no_credentials_along(carto_sandbox, carto, query):
@@ -356,70 +324,36 @@ def test_a_pickled_answer_takes_no_credentials_along(carto_sandbox, carto, query
 # ---- the event loop ------------------------------------------------------------------------------
 
 
-class SlowAuth(CartoAuth):
-    """Renews when it is allowed to."""
+@pytest.mark.parametrize(("backend", "has_anyio"), [("asyncio", True), ("trio", True), ("asyncio", False)])
+@pytest.mark.parametrize("token", [None, "first"], ids=["at the end of the token", "after a 401"])
+def test_the_event_loop_goes_on_during_a_renewal(backend, has_anyio, token, monkeypatch):
+    asked, allowed, answers = threading.Event(), threading.Event(), []
 
-    def _request(self, *, may_ask):
-        assert self.allowed.wait(30)
-        self._set_token("renewed", time.time() + 3600)
-
-
-@pytest.fixture
-def slow():
-    auth = SlowAuth("m2m", API, client_id="id", client_secret="secret", use_cache=False)
-    auth.allowed = threading.Event()
-    return auth
-
-
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@pytest.mark.parametrize("is_first", [True, False], ids=["at the end of the token", "after a 401"])
-def test_the_event_loop_goes_on_during_a_renewal(backend, is_first, slow):
-    import anyio
-
-    if not is_first:
-        slow._set_token("first", time.time() + 3600)
+    def get_m2m_token_info(client_id, client_secret):
+        asked.set()
+        assert allowed.wait(30)
+        return {"access_token": "renewed", "expiration": time.time() + 3600}
 
     def api(request):
         return httpx.Response(200 if request.headers["Authorization"] == "Bearer renewed" else 401)
 
-    async def main():
-        transport = httpx.MockTransport(api)
-        async with httpx.AsyncClient(auth=slow, transport=transport) as client, anyio.create_task_group() as tasks:
-            tasks.start_soon(request, client)
-            while not busy(slow):  # this loop is what would stand still
-                await anyio.sleep(0)
-            slow.allowed.set()
-
     async def request(client):
         answers.append((await client.get(f"{API}/v3")).status_code)
 
-    answers = []
+    async def main():
+        if not has_anyio:
+            monkeypatch.setitem(sys.modules, "anyio", None)
+        transport = httpx.MockTransport(api)
+        async with httpx.AsyncClient(auth=auth, transport=transport) as client, anyio.create_task_group() as tasks:
+            tasks.start_soon(request, client)
+            while not asked.is_set():  # this loop is what would stand still
+                await anyio.sleep(0)
+            allowed.set()
+
+    monkeypatch.setattr("carto_auth.auth.get_m2m_token_info", get_m2m_token_info)
+    auth = CartoAuth("m2m", API, token, time.time() + 3600, "id", "secret", use_cache=False)
     anyio.run(main, backend=backend)
     assert answers == [200]
-
-
-def busy(auth):
-    return auth._own_locks()[0].locked()
-
-
-def test_a_good_token_needs_no_thread(slow, monkeypatch):
-    slow._set_token("good", time.time() + 3600)
-    monkeypatch.setattr("carto_auth._request_auth._in_thread", None)
-
-    async def main():
-        transport = httpx.MockTransport(lambda request: httpx.Response(200, text=request.headers["Authorization"]))
-        async with httpx.AsyncClient(auth=slow, transport=transport) as client:
-            return (await client.get(API)).text
-
-    assert asyncio.run(main()) == "Bearer good"
-
-
-def test_a_renewal_in_a_thread_without_anyio(slow, monkeypatch):
-    from carto_auth._request_auth import _in_thread
-
-    monkeypatch.setitem(sys.modules, "anyio", None)
-    slow.allowed.set()
-    assert asyncio.run(_in_thread(slow.get_access_token)) == "renewed"
 
 
 # ---- the object ----------------------------------------------------------------------------------
@@ -434,11 +368,10 @@ def test_httpx_is_never_imported(query):
     assert done.stdout.strip() == "200 True False", done.stderr
 
 
-def test_an_httpx_that_is_being_imported_is_no_httpx_yet(carto, monkeypatch):
-    monkeypatch.setitem(sys.modules, "httpx", type(sys)("httpx"))
-    assert carto.__class__ is CartoAuth
-    monkeypatch.setitem(sys.modules, "httpx", None)
-    assert carto.__class__ is CartoAuth
+@pytest.mark.parametrize("module", [type(sys)("httpx"), None], ids=["half imported", "cannot be imported"])
+def test_an_httpx_that_is_not_there_yet(module, monkeypatch):
+    monkeypatch.setitem(sys.modules, "httpx", module)
+    assert at(API).__class__ is CartoAuth
 
 
 class Own(CartoAuth):
@@ -449,36 +382,32 @@ class OwnHttpx(CartoAuth, httpx.Auth):
     """One that is an httpx.Auth by itself."""
 
 
-@pytest.mark.parametrize("kind", [CartoAuth, Own, OwnHttpx])
+each_kind = pytest.mark.parametrize("kind", [CartoAuth, Own, OwnHttpx])
+
+
+@each_kind
 def test_it_is_what_it_was_and_an_httpx_auth_too(kind):
-    auth = kind("m2m", API, "a-token", time.time() + 3600, "id", "secret", use_cache=False)
-    assert isinstance(auth, kind)
-    assert isinstance(auth, CartoAuth)
-    assert isinstance(auth, httpx.Auth)
+    auth = kind("m2m", API, use_cache=False)
+    for expected in (kind, CartoAuth, httpx.Auth):
+        assert isinstance(auth, expected)
     assert not isinstance(auth, (httpx.BasicAuth, dict, str))
-    assert (type(auth), auth.__class__.__qualname__, auth.__class__.__module__) == (
-        kind,
-        kind.__qualname__,
-        kind.__module__,
-    )
-    assert issubclass(auth.__class__, kind)
-    assert auth.__class__ is auth.__class__
+    shown = auth.__class__
+    assert (shown.__qualname__, shown.__module__) == (kind.__qualname__, kind.__module__)
+    assert issubclass(shown, kind)
+    assert shown is auth.__class__
+    assert type(auth) is type(shown("oauth")) is kind
     assert repr(auth) == "<CartoAuth m2m https://api.example.com>"
-    assert sys.getsizeof(auth) > 0
-    assert type(auth.__class__("oauth")) is kind
-    assert (auth == auth, hash(auth) == hash(auth), bool(auth)) == (True, True, True)
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("kind", [CartoAuth, Own, OwnHttpx])
-def test_it_can_be_pickled_and_copied_as_before(kind, protocol):
+@each_kind
+def test_it_can_be_pickled_and_copied(kind, tokens):
     auth = kind("m2m", API, "a-token", time.time() + 3600, "id", "secret", use_cache=False)
-    auth._own_locks()
-    for copied in (pickle.loads(pickle.dumps(auth, protocol)), copy.copy(auth), copy.deepcopy(auth)):
+    pickled = [pickle.dumps(auth, protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+    for copied in (*map(pickle.loads, pickled), copy.copy(auth), copy.deepcopy(auth)):
         assert type(copied) is kind
-        assert {**vars(copied), "_locks": {}} == {**vars(auth), "_locks": {}}
-        assert copied.get_access_token() == "a-token"
-        assert copied._locks is not auth._locks
+        assert (copied.get_access_token(), copied.get_api_base_url()) == ("a-token", API)
+    copied._expiration = 1
+    assert (copied.get_access_token(), auth.get_access_token()) == ("t1", "a-token")
 
 
 def test_a_library_that_knows_it_as_a_callable_can_use_it():

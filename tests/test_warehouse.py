@@ -1,5 +1,6 @@
-"""The warehouse's project and token. The BigQuery client is in test_sandbox_bigquery.py."""
+"""The warehouse's project and token. The BigQuery client is in test_bigquery_client.py."""
 
+import pickle
 import time
 
 import pytest
@@ -14,47 +15,65 @@ from carto_auth.errors import (
     UntrustedAddress,
     WarehouseUnavailable,
 )
-from carto_auth.warehouse import WAREHOUSE_TOKEN_SECONDS, WarehouseToken, api_headers, get_warehouse_token
+from carto_auth.utils import api_headers
 
 BASE = "https://gcp-us-east1.api.carto.com"
-URL = f"{BASE}/v3/connections/carto-dw/token"
+PATH = "/v3/connections/carto-dw/token"
+URL = f"{BASE}{PATH}"
 GOOD = {"projectId": "carto-dw-ac-1a2b", "token": "ya29.c.abc"}
 
 
-def test_a_warehouse_token(requests_mock, monkeypatch):
-    requests_mock.get(URL, json=GOOD)
-    monkeypatch.setattr(time, "time", lambda: 1000.0)
-    token = get_warehouse_token(f" {BASE}/ ", "a-token")
-    assert token == ("carto-dw-ac-1a2b", "ya29.c.abc", 1000.0 + WAREHOUSE_TOKEN_SECONDS)
-    assert requests_mock.last_request.headers["Authorization"] == "Bearer a-token"
-
-
-@pytest.mark.parametrize("base", ["https://carto.example.com/api", "https://carto.example.com/api//"])
-def test_a_base_url_with_a_path(base, requests_mock):
-    requests_mock.get("https://carto.example.com/api/v3/connections/carto-dw/token", json=GOOD)
-    assert get_warehouse_token(base, "a-token").token == "ya29.c.abc"
+def account(base=BASE, token="a-token"):
+    return CartoAuth("oauth", base, token, 4_155_310_800, interactive=False)
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"),
+    ("base", "asked"),
     [
-        ({}, "CARTO's answer about the data warehouse has no projectId and no token."),
-        ({"projectId": "p"}, "CARTO's answer about the data warehouse has no token."),
-        ({"token": "t"}, "CARTO's answer about the data warehouse has no projectId."),
-        (GOOD | {"token": None}, "CARTO's answer about the data warehouse has no token."),
-        (GOOD | {"token": 7}, "CARTO's answer about the data warehouse makes no sense."),
-        (GOOD | {"token": "a\r\nb"}, "CARTO's answer about the data warehouse makes no sense."),
-        (GOOD | {"token": "a b"}, "CARTO's answer about the data warehouse makes no sense."),
-        (GOOD | {"projectId": ["p"]}, "CARTO's answer about the data warehouse makes no sense."),
-        (GOOD | {"projectId": "p/../q"}, "CARTO's answer about the data warehouse makes no sense."),
-        (GOOD | {"projectId": "p\n"}, "CARTO's answer about the data warehouse makes no sense."),
+        (f" {BASE}/ ", URL),
+        ("https://carto.example.com/api", f"https://carto.example.com/api{PATH}"),
+        ("https://carto.example.com/api//", f"https://carto.example.com/api{PATH}"),
     ],
 )
-def test_answers_that_make_no_sense(answer, message, requests_mock):
+def test_the_project_and_the_token(base, asked, requests_mock):
+    requests_mock.get(asked, json=GOOD)
+    credentials = account(base).get_carto_dw_credentials()
+    assert (type(credentials), credentials) == (tuple, ("carto-dw-ac-1a2b", "ya29.c.abc"))
+    assert requests_mock.last_request.headers["Authorization"] == "Bearer a-token"
+
+
+def test_a_token_is_handed_out_for_25_minutes_and_does_not_travel(requests_mock, monkeypatch):
+    requests_mock.get(URL, [{"json": GOOD | {"token": f"ya29.{n}"}} for n in range(3)])
+    auth = account()
+    began = time.time()
+    for minutes, token in ((0, "ya29.0"), (24, "ya29.0"), (26, "ya29.1"), (50, "ya29.1")):
+        monkeypatch.setattr(time, "time", lambda minutes=minutes: began + 60 * minutes)
+        assert auth.get_carto_dw_credentials()[1] == token
+    pickled = pickle.dumps(auth)
+    assert b"ya29" not in pickled
+    assert pickle.loads(pickled).get_carto_dw_credentials()[1] == "ya29.2"
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ({}, "has no projectId and no token"),
+        ({"projectId": "p"}, "has no token"),
+        ({"token": "t"}, "has no projectId"),
+        (GOOD | {"token": None}, "has no token"),
+        (GOOD | {"token": 7}, "makes no sense"),
+        (GOOD | {"token": "a\r\nb"}, "makes no sense"),
+        (GOOD | {"projectId": ["p"]}, "makes no sense"),
+        (GOOD | {"projectId": "p/../q"}, "makes no sense"),
+        (GOOD | {"projectId": "p\n"}, "makes no sense"),
+    ],
+)
+def test_answers_that_make_no_sense(answer, problem, requests_mock):
     requests_mock.get(URL, json=answer)
     with pytest.raises(InvalidAnswer) as caught:
-        get_warehouse_token(BASE, "a-token")
-    assert (caught.value.message, caught.value.status) == (message, 200)
+        account().get_carto_dw_credentials()
+    assert caught.value.message == f"CARTO's answer about the data warehouse {problem}."
+    assert caught.value.status == 200
     assert caught.value.remedy
 
 
@@ -72,34 +91,28 @@ def test_answers_that_make_no_sense(answer, message, requests_mock):
 )
 def test_refusals(answer, kind, requests_mock):
     requests_mock.get(URL, **answer)
-    with pytest.raises(CredentialsError) as caught:
-        get_warehouse_token(BASE, "a-token")
-    assert isinstance(caught.value, kind)
+    with pytest.raises(kind) as caught:
+        account().get_carto_dw_credentials()
     assert caught.value.message.startswith("CARTO handed out no warehouse token: gcp-us-east1.api.carto.com ")
     assert caught.value.status == answer.get("status_code", 200)
-    assert caught.value.__context__ is None
+    assert "a-token" not in str(caught.value)
 
 
-@pytest.mark.parametrize("base", ["http://gcp-us-east1.api.carto.com", "https://u:p@x.carto.com", "x", "https://x?y"])
-def test_no_token_to_a_stranger(base, requests_mock):
-    with pytest.raises(UntrustedAddress):
-        get_warehouse_token(base, "a-token")
+@pytest.mark.parametrize(
+    ("base", "token", "error", "message"),
+    [
+        ("http://gcp-us-east1.api.carto.com", "a-token", UntrustedAddress, "unencrypted"),
+        ("https://u:p@x.carto.com", "a-token", UntrustedAddress, None),
+        ("x", "a-token", UntrustedAddress, None),
+        ("https://x?y", "a-token", UntrustedAddress, None),
+        (None, "a-token", CredentialsError, "There is no API base URL, and the CARTO Data Warehouse needs one"),
+        (BASE, "a\r\nX: y", InvalidCredential, None),
+    ],
+)
+def test_what_is_wrong_is_told_before_any_request(base, token, error, message, requests_mock):
+    with pytest.raises(error, match=message):
+        account(base, token).get_carto_dw_credentials()
     assert requests_mock.call_count == 0
-
-
-def test_no_token_that_cannot_be_sent(requests_mock):
-    with pytest.raises(InvalidCredential):
-        get_warehouse_token(BASE, "a\r\nX: y")
-    assert requests_mock.call_count == 0
-
-
-def test_without_a_base_url():
-    with pytest.raises(CredentialsError, match="cannot be reached without an API base URL"):
-        CartoAuth("oauth", access_token="a", expiration=4155310800).get_carto_dw_credentials()
-
-
-def test_repr_does_not_show_the_token():
-    assert repr(WarehouseToken("p", "s3cr3t", 12.0)) == "WarehouseToken('p', '***', 12)"
 
 
 def test_api_headers():

@@ -186,13 +186,6 @@ def test_offsets_count_from_0_in_joins(client: bigquery.Client) -> None:
         assert [row.values() for row in rows.result()] == [(1, "p", 0), (1, "q", 1), *others]
 
 
-def test_the_divisor_of_every_row(client: bigquery.Client) -> None:
-    rows = client.query("SELECT 6 / n AS q FROM UNNEST([1, 2]) AS n ORDER BY 1").result()
-    assert [row.q for row in rows] == [3.0, 6.0]
-    with pytest.raises(exceptions.BadRequest, match="division by zero"):
-        client.query("SELECT 6 / n AS q FROM UNNEST([1, 0]) AS n").result()
-
-
 def test_selected_fields(client: bigquery.Client) -> None:
     client.query("CREATE OR REPLACE TABLE shared.wide AS SELECT 'a' AS one, 2 AS two, 'c' AS three").result()
     kept = [field for field in client.get_table("shared.wide").schema if field.name != "one"]
@@ -268,18 +261,6 @@ def test_a_dry_run_of_what_is_wrong(client: bigquery.Client, sql: str, error: ty
 )
 def test_named_parameters(client: bigquery.Client, parameter: Any, value: object) -> None:
     assert one(client, "SELECT @p AS it", query_parameters=[parameter]) == value
-
-
-def test_named_parameters_in_a_query(client: bigquery.Client) -> None:
-    sql = f"SELECT name FROM {CITIES} WHERE country IN UNNEST(@countries) AND population > @least ORDER BY 1 LIMIT @n"
-    parameters = [
-        bigquery.ArrayQueryParameter("countries", "STRING", ["Spain", "France"]),
-        bigquery.ScalarQueryParameter("least", "INT64", 1_000_000),
-        bigquery.ScalarQueryParameter("n", "INT64", 10),
-        bigquery.ScalarQueryParameter("unused", "INT64", 1),
-    ]
-    config = bigquery.QueryJobConfig(query_parameters=parameters)
-    assert [row.name for row in client.query(sql, job_config=config).result()] == ["Madrid", "Paris"]
 
 
 def test_positional_parameters_go_by_the_text(client: bigquery.Client) -> None:

@@ -19,11 +19,11 @@ from carto_auth import CartoAuth, CredentialsError, _http, cli
 from carto_auth._http import connections
 from carto_auth._http.redaction import LONGEST_QUOTE, quoted, shown, without_secrets
 from carto_auth._services import Services
+from carto_auth._warehouse.token import WarehouseToken, get_warehouse_token
 from carto_auth.credentials import AccessToken, M2MCredentials
 from carto_auth.discovery import get_api_base_url
 from carto_auth.m2m import get_m2m_token_info
 from carto_auth.pkce import CartoPKCE, refresh_oauth_token_info, revoke_refresh_token
-from carto_auth.warehouse import WarehouseToken, get_warehouse_token
 
 # No words in them, and characters that are encoded on the way.
 SECRET = "Zq7Kx/bN4+mR8=Vw3&Jh9%Tn5pLs2"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from carto_auth import cache, utils
+from carto_auth import cache
 
 FLAT = {"api_base_url": "https://a.carto.com", "access_token": "one", "expiration": 4_000_000_000}
 
@@ -18,11 +18,6 @@ def file(tmp_path):
 
 def our_file(**tokens):
     return json.dumps({"version": 1, "tokens": {name: FLAT | {"access_token": name} for name in tokens}})
-
-
-def test_they_are_those_of_utils():
-    for name in cache.__all__:
-        assert getattr(utils, name) is getattr(cache, name)
 
 
 @pytest.mark.parametrize("named", [None, "deep/in/.carto-auth"])
@@ -50,11 +45,6 @@ def test_no_home_is_ever_made(monkeypatch, tmp_path):
 def test_a_flat_entry_comes_back_as_it_was_saved(kind, file):
     cache.save_cache_file(kind(file), FLAT | {"more": ["of", "it"]})
     assert cache.load_cache_file(kind(file)) == FLAT | {"more": ["of", "it"]} == json.loads(file.read_text())
-
-
-def test_tilde_is_the_home():
-    cache.save_cache_file("~/kept.json", FLAT)
-    assert cache.load_cache_file("~/kept.json") == cache.load_cache_file(Path.home() / "kept.json") == FLAT
 
 
 def test_a_file_of_0_2_0_is_returned_whatever_is_in_it(file):
@@ -88,11 +78,10 @@ def test_a_flat_save_leaves_the_accounts(file):
     assert json.loads(file.read_text()) == json.loads(our_file(a=1, b=1)) | FLAT
 
 
-@pytest.mark.parametrize(("data", "error"), [({"a": object()}, TypeError), ({"a": {1, 2}}, TypeError)])
-def test_what_cannot_be_written_leaves_the_file(data, error, file):
+def test_what_cannot_be_written_leaves_the_file(file):
     cache.save_cache_file(file, FLAT)
-    with pytest.raises(error):
-        cache.save_cache_file(file, data)
+    with pytest.raises(TypeError):
+        cache.save_cache_file(file, {"a": object()})
     assert cache.load_cache_file(file) == FLAT
     with pytest.raises(OSError, match="device"):
         cache.save_cache_file("/dev/null", FLAT)

@@ -423,7 +423,9 @@ def save_and_be_killed_at(step, file):
     steps = itertools.count(1)
 
     def kill(frame, event, function):
-        if event == "c_call" and function.__name__ in STEPS and next(steps) == step:
+        if event != "c_call" or function.__name__ not in STEPS or isinstance(function.__self__, str):
+            return
+        if next(steps) == step:
             signal.raise_signal(signal.SIGKILL)
 
     sys.setprofile(kill)
@@ -432,24 +434,27 @@ def save_and_be_killed_at(step, file):
 
 
 def test_killed_at_each_step_of_a_save(file):
-    """What is there is the old file or the new one, nobody else's to read, and the next save sweeps up."""
-    of_others = {".another.json.00.tmp", "token.json.tmp", ".token.json.tmp.bak"}
-    for name in of_others:
+    """What is there is the old file or the new one, nobody else's to read; the next save sweeps up after itself."""
+    others = {".another.json.00.tmp", "token.json.tmp", ".token.json.tmp.bak"}
+    for name in others:
         file.with_name(name).touch(mode=0o600)
     save(file)  # imports what a save needs
     found, code = [], None
     while code != 0:
         file.write_bytes(a_file(token="old"))
+        file.with_name(".token.json.00.tmp").touch(mode=0o600)
         with umask(0):
             code = in_child(partial(save_and_be_killed_at, len(found) + 1, file))
         assert code in (0, -signal.SIGKILL)
         assert {mode(path) for path in file.parent.iterdir()} == {0o600}
-        assert len(names(file.parent)) <= 6
         found.append(loaded(file))
+        left = names(file.parent) ^ {"token.json", ".token.json.lock"} ^ others
+        assert len(left) <= 1
+        for name in left:
+            file.with_name(name).unlink()
     before, after = found.count("old"), found.count("new")
     assert found == ["old"] * before + ["new"] * after
-    assert min(before - 10, after) > 0
-    assert names(file.parent) == {"token.json", ".token.json.lock"} | of_others
+    assert (before > 5, after > 1, left) == (True, True, set())
 
 
 def save_often(path, client_id):

@@ -12,7 +12,6 @@ import warnings
 
 import pytest
 import redis
-from servers import wait_for
 
 from carto_auth import CartoAuth, _log
 from carto_auth._identity import Identity

@@ -16,7 +16,7 @@ import httpx
 import pytest
 import requests
 import trio
-from servers import Server, answering, http
+from servers import Server, answering, http, wait_for
 
 from carto_auth import CartoAuth, CredentialsError
 from carto_auth.errors import UntrustedAddress
@@ -256,6 +256,22 @@ def test_a_renewal_that_fails_says_why(send, carto_sandbox, carto, query):
     carto_sandbox.add_application(carto_sandbox.client_id)  # its secret is another one now
     with pytest.raises(CredentialsError, match="Check client_id and client_secret"):
         send(carto, query)
+
+
+@each_client
+def test_a_renewal_that_fails_leaves_no_connection_open(send, monkeypatch):
+    with Server(answering(http({"error": "expired"}, status=401))) as api:
+        auth = application_at(api.url)
+        auth._access_token, auth._expiration = "first", time.time() + 3600
+
+        def get_m2m_token_info(client_id, client_secret):
+            raise CredentialsError("no new token")
+
+        monkeypatch.setattr("carto_auth.auth.get_m2m_token_info", get_m2m_token_info)
+        with pytest.raises(CredentialsError, match="no new token") as failed:
+            send(auth, api.url)
+        wait_for(lambda: not api.open)
+        assert failed.value.__traceback__ is not None  # which held the answer
 
 
 @each_client

@@ -106,7 +106,7 @@ def test_nothing_else_is_documented():
 
 def test_quoted_messages_are_those_of_the_program():
     """What stands in the second column is found in the source, between the parts that differ each time."""
-    source = "".join(path.read_text() for path in Path(errors.__file__).parent.glob("*.py"))
+    source = "".join(path.read_text() for path in Path(errors.__file__).parent.rglob("*.py"))
     source = re.sub(r'"\s*\n\s*f?"', "", source)
     for row in DOCS.read_text().splitlines():
         if row.startswith("| `"):

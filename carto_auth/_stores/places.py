@@ -124,7 +124,8 @@ def make_folder(folder: Path) -> None:
         return
     with suppress(FileExistsError):  # another process may be quicker
         folder.mkdir(mode=0o700, parents=str(folder) != os.path.join(_user_home(), ".carto-auth"))
-        folder.chmod(0o700)  # a strict umask takes even the owner's rights
+        with suppress(OSError):  # a disk may have no modes
+            folder.chmod(0o700)  # a strict umask takes even the owner's rights
 
 
 def make_private(folder: str) -> None:

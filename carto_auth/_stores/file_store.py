@@ -88,6 +88,8 @@ class DefaultFileStore(FileStore):
     What cannot be written there is kept in this process's memory.
     """
 
+    is_default = True
+
     def __init__(self, identity: Identity) -> None:
         super().__init__(identity)
 
@@ -126,7 +128,10 @@ class DefaultFileStore(FileStore):
 
     def forget(self) -> bool:
         in_memory = _in_memory.pop(self._key, None)
-        return super().forget() or in_memory is not None
+        found = super().forget() or in_memory is not None
+        if any(self.owns(entry) for entry in self.spare_entries()):
+            raise OSError(errno.EROFS, f"it stays in {unwritable_filepath(self.mode)}, where nothing can be written")
+        return found
 
     @property
     def _key(self) -> tuple[str, str]:

@@ -73,6 +73,11 @@ class TokenSource:
         self.advice = advice
         self.found_by = found_by
 
+    @property
+    def sharing_key(self) -> tuple[object, ...] | None:
+        """What is the same for copies of it that may use each other's tokens; ``None`` if none may."""
+        return None
+
     def renews_quietly(self, token: Token | None) -> bool:
         """Whether a new token can be had in place of ``token`` without asking a person."""
         return False
@@ -140,6 +145,10 @@ class M2MSource(TokenSource):
         self._services = services
         self._client_id = client_id
         self._client_secret = client_secret
+
+    @property
+    def sharing_key(self) -> tuple[object, ...]:
+        return self.identity, self._client_secret
 
     def renews_quietly(self, token: Token | None) -> bool:
         return bool(self._client_id and self._client_secret)

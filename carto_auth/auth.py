@@ -12,8 +12,9 @@ from carto_auth._old_names import OldNames
 from carto_auth._request_auth import RequestAuth, base_url_for, with_renewal
 from carto_auth._services import Services
 from carto_auth._sources import CliSource, FixedSource, LoginSource, M2MSource, TokenSource
-from carto_auth._stores import Entry, Store, default_store, store_at
+from carto_auth._stores import Entry, Store, default_store, store_at, store_elsewhere
 from carto_auth._token import LATEST_TIME, Token, jwt_expiration
+from carto_auth._travel import Travels
 from carto_auth.cache import load_cache_file, save_cache_file
 from carto_auth.discovery import get_api_base_url
 from carto_auth.errors import CredentialsError, LoginRequired
@@ -53,9 +54,6 @@ __all__ = [
     "save_cache_file",
 ]
 
-#: The layout of a pickle. One of carto-auth 0.2.0 has no number.
-_PICKLE_VERSION = 1
-
 
 class _Seams:
     """Calls the functions that dependants' tests replace in this module, by their names in it, at each call.
@@ -94,7 +92,7 @@ class _Seams:
         return get_api_base_url(access_token)
 
 
-class CartoAuth(OldNames, RequestAuth):
+class CartoAuth(Travels, OldNames, RequestAuth):
     """A CARTO account's access token, kept and renewed, and what it opens.
 
     Use :meth:`from_oauth` for a person, :meth:`from_m2m` for a job. The constructor itself takes what is known already;
@@ -527,17 +525,17 @@ class CartoAuth(OldNames, RequestAuth):
 
     # ---- travelling ----------------------------------------------------------------------------
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What travels to another process: of an application all but its warehouse token, of a person the token."""
-        return {"version": _PICKLE_VERSION, **vars(self)}
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "version" in state:
-            vars(self).update({name: value for name, value in state.items() if name != "version"})
+            super().__setstate__(state)
             return
         # One of carto-auth 0.2.0 has the constructor's arguments, each with an underscore before it.
         known = CartoAuth.__init__.__code__.co_varnames[1:11]
-        CartoAuth.__init__(self, **{name: state[f"_{name}"] for name in known if f"_{name}" in state})
+        given = {name: state[f"_{name}"] for name in known if f"_{name}" in state}
+        place = given.pop("cache_filepath", None)
+        CartoAuth.__init__(self, **given)
+        if place:
+            self._keep_in(store_elsewhere(place, self._account.source.identity))
 
     def __repr__(self) -> str:
         return f"<CartoAuth {self._mode} {self._account.api_base_url or 'without an API base URL'}>"

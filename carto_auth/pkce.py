@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from carto_auth._login.pending import PendingLogin
@@ -125,9 +126,7 @@ class Attempt(Value):
 
     def begun(self) -> Attempt:
         """A new try with the same redirect URI: 256 random bits of state, and a verifier of 512."""
-        import secrets
-
-        return Attempt(self.redirect_uri, secrets.token_urlsafe(32), secrets.token_urlsafe(64))
+        return Attempt(self.redirect_uri, os.urandom(32).hex(), os.urandom(64).hex())
 
     @property
     def challenge(self) -> str | None:

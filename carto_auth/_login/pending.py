@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from carto_auth._trust import require_secure
 from carto_auth.errors import LoginDenied, LoginFailed
 
@@ -57,12 +59,10 @@ class PendingLogin(_OfAccount[Account]):
     def __init__(
         self, account: Callable[[dict[str, Any]], Account], login: _Login, redirect_uri: str | None = None
     ) -> None:
-        import secrets
-
         if redirect_uri is not None:
             require_secure(redirect_uri.partition("?")[0], "redirect_uri")
             login.redirect_uri = redirect_uri
-        self.state: str = secrets.token_urlsafe(32)
+        self.state: str = os.urandom(32).hex()
         self.url: str = login.get_authorize_url(self.state)
         self._account = account
         self._login = login

@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 
 from carto_auth._services import Services
+from carto_auth._stores import places
 from carto_auth._token import LATEST_TIME, Token, is_time, is_usable_token
 from carto_auth._value import Value
 
@@ -150,6 +151,11 @@ class Store:
     @property
     def place(self) -> str | PathLike[str] | None:
         return self._place
+
+    @property
+    def travels(self) -> bool:
+        """Whether it may go along in a pickle: it was named by the program, and its address holds no password."""
+        return not self.is_default and (self.place is None or places.shown(self.place) == os.fsdecode(self.place))
 
     @property
     def keeps(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from carto_auth._stores import default_store
 from carto_auth._token import ACCOUNT_CLAIM, EMAIL_CLAIM, jwt_claims
+from carto_auth.errors import CredentialsError
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
@@ -42,7 +43,9 @@ class Travels:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if state["version"] > _VERSION:
-            raise ValueError("This pickle was made by a newer carto-auth. Run here: pip install --upgrade carto-auth")
+            raise CredentialsError(
+                "This pickle was made by a newer carto-auth.", remedy="Run here: pip install --upgrade carto-auth"
+            )
         vars(self).update({name: value for name, value in state.items() if name != "version"})
         if state["_cache"] is None:
             self._cache = default_store(self._account.source.identity)

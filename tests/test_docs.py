@@ -16,7 +16,7 @@ from carto_auth.sandbox import CartoSandbox
 from carto_auth.sandbox.state import Switches
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 README = (ROOT / "README.md").read_text()
 WALKER = f"{shlex.quote(sys.executable)} -m carto_auth.sandbox.walker %s"
 
@@ -61,11 +61,13 @@ def test_links_lead_somewhere_and_python_is_python(document):
 
 
 def test_the_documented_switches_are_the_sandboxs():
-    text = (ROOT / "docs" / "sandbox.md").read_text()
+    text = (ROOT / "docs" / "reference" / "sandbox.md").read_text()
     assert set(re.findall(r"carto_sandbox\.(\w+) =", text)) == {switch.name for switch in dataclasses.fields(Switches)}
 
 
 def test_whole_programs_of_the_documents_run(tmp_path):
-    program = next(one for one in programs((ROOT / "docs" / "sandbox.md").read_text()) if "CartoSandbox()" in one)
+    program = next(
+        one for one in programs((ROOT / "docs" / "reference" / "sandbox.md").read_text()) if "CartoSandbox()" in one
+    )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("True\n", "")

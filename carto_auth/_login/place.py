@@ -1,7 +1,7 @@
 """Where this process runs: whose browser there is, which terminal, and whether there is a person.
 
 There is one small function for each question. Each of them looks again every time, because a person may set a variable
-in a running notebook. ``docs/logins.md`` has the table of what a person sees where.
+in a running notebook. ``docs/how-to/log-in.md`` has the table of what a person sees where.
 """
 
 from __future__ import annotations

@@ -209,9 +209,11 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 def _is_in_foreground(terminal: TextIO) -> bool:
     """Whether this process may read from its terminal; a shell would stop one of its background jobs for that."""
+    if sys.platform == "win32":
+        return True
     try:
         return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
-    except (OSError, ValueError, AttributeError):  # not the controlling terminal, or this is Windows
+    except (OSError, ValueError, AttributeError):  # not the controlling terminal, or a stream that is no file
         return True
 
 

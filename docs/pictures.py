@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import pydeck
 from nbclient import NotebookClient
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.ui import WebDriverWait
 
 from carto_auth.pkce import CartoPKCE
@@ -32,7 +34,7 @@ body { margin: 0; padding: 24px; background: #fff; color: #24292f; font: 15px/1.
 pre { margin: 0; font: 14px/1.6 "DejaVu Sans Mono", monospace; white-space: pre-wrap; overflow-wrap: anywhere }
 .window { background: #1b2330; color: #e6edf3; border-radius: 8px; padding: 20px 24px }
 .cell { border: 1px solid #d0d7de; border-left: 4px solid #2f7fd1; padding: 10px 14px; background: #f6f8fa }
-.out { padding: 12px 18px }
+.out { padding: 12px 18px; overflow-wrap: anywhere }
 </style>"""
 
 
@@ -40,11 +42,13 @@ def main() -> None:
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, CartoSandbox() as sandbox:
         os.environ.update(sandbox.environment() | {"CARTO_AUTH_HOME": folder, "BROWSER": WALKER})
+        for name in ("CARTO_CLIENT_ID", "CARTO_CLIENT_SECRET"):  # the pictures show a person's login
+            del os.environ[name]
         browser = chromium()
         try:
             login(browser, sandbox)
             show(browser, "notebook", notebook(), 800, 330)
-            show(browser, "status", terminal("carto-auth", "status"), 860, 330)
+            show(browser, "status", terminal("carto-auth", "status"), 960, 300)
             cities(browser, Path(folder) / "map.html")
         finally:
             browser.quit()
@@ -55,19 +59,20 @@ def chromium() -> webdriver.Chrome:
     for flag in ("headless=new", "no-sandbox", "hide-scrollbars", "enable-unsafe-swiftshader", "use-gl=angle"):
         options.add_argument(f"--{flag}")
     options.add_argument("--use-angle=swiftshader")
-    return webdriver.Chrome(options=options)
+    # Without its path, Selenium would look for one on the network.
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
 
 
 def login(browser: webdriver.Chrome, sandbox: CartoSandbox) -> None:
     """The pages of a login that ends with an access code."""
-    browser.set_window_size(760, 640)
+    browser.set_window_size(760, 760)
     browser.get(CartoPKCE(open_browser=False, services=sandbox.services).get_authorize_url())
-    browser.find_element(By.ID, "email").send_keys("ana@example.com")
+    browser.find_element(By.ID, "password").send_keys("any password")
     save(browser, "login")
     for name, button in (("consent", "continue"), ("code", "allow")):
-        before = browser.current_url + browser.page_source
-        browser.find_element(By.CSS_SELECTOR, f"button[value={button}]").click()
-        WebDriverWait(browser, PATIENCE).until(lambda page, b=before: page.current_url + page.page_source != b)
+        old_page = browser.find_element(By.CSS_SELECTOR, f"button[value={button}]")
+        old_page.click()
+        WebDriverWait(browser, PATIENCE).until(expected_conditions.staleness_of(old_page))
         save(browser, name)
 
 
@@ -86,14 +91,12 @@ def as_html(output: nbformat.NotebookNode) -> str:
 
 
 def terminal(*command: str) -> str:
-    """A command and what it prints; the folder of this run is left out of it."""
-    done = subprocess.run([sys.executable, "-m", *command_module(command)], capture_output=True, text=True)
-    text = done.stdout.replace(os.environ["CARTO_AUTH_HOME"], "/home/ana/.carto-auth")
+    """A command and what it prints; the folders of this run are left out of it."""
+    done = subprocess.run([sys.executable, "-m", "carto_auth", *command[1:]], capture_output=True, text=True)
+    text = done.stdout.replace(os.environ["CARTO_AUTH_HOME"], "/home/ana/.carto-auth").replace(
+        str(Path.home()), "/home/ana"
+    )
     return f'<div class="window"><pre>$ {" ".join(command)}\n{html.escape(text)}</pre></div>'
-
-
-def command_module(command: tuple[str, ...]) -> list[str]:
-    return ["carto_auth", *command[1:]]
 
 
 def cities(browser: webdriver.Chrome, file: Path) -> None:

@@ -80,7 +80,17 @@ def test_programs_run_from_an_empty_folder(name, tmp_path, callback_port):
         sandbox.credentials_file(tmp_path)
         done = subprocess.run(
             # Google's packages warn of Python 3.10, and of a data frame library that may be better.
-            [sys.executable, "-W", "error", "-W", "ignore::FutureWarning", "-W", "ignore::PendingDeprecationWarning", "-c", RUNNER],
+            [
+                sys.executable,
+                "-W",
+                "error",
+                "-W",
+                "ignore::FutureWarning",
+                "-W",
+                "ignore::PendingDeprecationWarning",
+                "-c",
+                RUNNER,
+            ],
             env={**os.environ, **sandbox.environment(), "BROWSER": WALKER},
             input=json.dumps(programs(DOCUMENTS[name])),
             cwd=tmp_path,

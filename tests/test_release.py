@@ -71,7 +71,8 @@ def test_what_the_wheel_says_of_itself(built):
 
 
 def test_the_sdist_has_all_that_is_needed_to_test_it(built):
-    names = {name.partition("/")[2] for name in tarfile.open(built[1]).getnames()}
+    with tarfile.open(built[1]) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
     for needed in (
         "Makefile",
         ".ci/run",

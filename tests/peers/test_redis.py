@@ -413,7 +413,7 @@ def test_a_cluster_is_reached_through_any_of_its_nodes(own_server, computer):
     for number, node in enumerate(nodes):
         slots = (number * 5461, 16_383 if number == 2 else number * 5461 + 5460)
         node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", *slots)
-    for node, bus in zip(others, buses[1:]):
+    for node, bus in zip(others, buses[1:], strict=True):
         first.client.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
     wait_for(lambda: all(node.client.execute_command("CLUSTER INFO")["cluster_state"] == "ok" for node in nodes))
     accounts = [AN_ID.replaced(client_id=f"id-{number}") for number in range(8)]

@@ -37,7 +37,7 @@ _CLI_REMEDY = "Run: carto auth login"
 class M2MCredentials(Value):
     """What an M2M application logs in with. All three are text; ``repr`` hides the secret."""
 
-    secret_fields = ("client_secret",)
+    secret_fields: tuple[str, ...] = ("client_secret",)
 
     def __init__(self, api_base_url: str, client_id: str, client_secret: str) -> None:
         self.api_base_url = api_base_url
@@ -48,7 +48,7 @@ class M2MCredentials(Value):
 class AccessToken(Value):
     """An access token that was made elsewhere (in the Workspace, by the CARTO CLI), and the API base URL it is for."""
 
-    secret_fields = ("access_token",)
+    secret_fields: tuple[str, ...] = ("access_token",)
 
     def __init__(self, api_base_url: str, access_token: str) -> None:
         self.api_base_url = api_base_url

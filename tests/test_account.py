@@ -430,16 +430,8 @@ def test_a_clock_that_is_days_ahead_costs_no_request_each_time(carto_sandbox, mo
     assert CartoAuth.from_m2m()._expiration == real.now + 86_400
 
 
-OLD_ARGUMENTS = [
-    "access_token",
-    "expiration",
-    "client_id",
-    "client_secret",
-    "cache_filepath",
-    "use_cache",
-    "open_browser",
-    "org",
-]
+OLD_ARGUMENTS = {"access_token", "expiration", "client_id", "client_secret"}
+OLD_ARGUMENTS |= {"cache_filepath", "use_cache", "open_browser", "org"}
 
 
 class OfOldArguments(CartoAuth):

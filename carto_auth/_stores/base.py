@@ -119,10 +119,9 @@ class Store:
         """What is kept; ``None`` for nothing, and for what cannot be read."""
         return None
 
-    def newer(self, before: Token | None) -> Entry | None:
-        """What another process has put here in place of the token ``before``."""
-        entry = self.load()
-        return None if entry is None or (before is not None and entry.token.text == before.text) else entry
+    def latest(self, before: Token | None) -> Entry | None:
+        """What is kept, wherever others may have put something newer than the token ``before``."""
+        return self.load()
 
     def spare_entries(self) -> Iterator[Entry]:
         """What may be used when :meth:`load` has nothing good: kept where nothing can be written, or in memory."""

@@ -48,10 +48,7 @@ _TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", 
 #: What went wrong, by the class of its error. Redis' own words may repeat a password or a token.
 _REASONS = {
     "AuthenticationError": "it refuses the user name or the password",
-    "BusyLoadingError": "it is still starting",
-    "ClusterDownError": "its cluster is down",
     "ConnectionError": "it closed the connection; where it speaks TLS, its address begins with rediss://",
-    "MasterDownError": "it is a replica without its primary",
     "MaxConnectionsError": "it has too many clients",
     "NoPermissionError": "its ACL does not allow GET, SET and DEL on the keys carto-auth:*",
     "OutOfMemoryError": "its memory is full",
@@ -89,15 +86,13 @@ class RedisStore(Store):
         return RedisStore(identity, self._url)
 
     def load(self) -> Entry | None:
-        here = self._local.load()
-        return here if _is_good(here) else self._there() or here
+        return self.latest(None)
 
-    def newer(self, before: Token | None) -> Entry | None:
-        here = self._local.newer(before)
-        if _is_good(here):
+    def latest(self, before: Token | None) -> Entry | None:
+        here = self._local.load()
+        if here is not None and not here.token.is_over() and (before is None or here.token.text != before.text):
             return here
-        there = self._there()
-        return here if there is None or (before is not None and there.token.text == before.text) else there
+        return self._there() or here
 
     def spare_entries(self) -> Iterator[Entry]:
         return self._local.spare_entries()
@@ -136,7 +131,7 @@ class RedisStore(Store):
         with _unless_it_fails("read"):
             content = self._ask(lambda client: client.get(self._key))
             entry = self._believed(Entry.of(json.loads(content))) if content else None
-            if entry is not None and _is_good(entry):
+            if entry is not None and not entry.token.is_over():
                 self._save_here(entry)
             return entry
         return None
@@ -161,19 +156,12 @@ class RedisStore(Store):
             _log.debug("no copy of what is in Redis is kept in %s (%s)", self._local.shown, error.strerror)
 
     def _ask(self, words: Callable[[redis.Redis], Any]) -> Any:
-        return _ask(self._address(), words)
-
-    def _address(self) -> str:
-        """The address with its password, which did not come along if this is the copy in another process."""
+        """Ask at the address that has the password, which did not come along with a pickle."""
         named = named_by_environment()
-        return named if named and _without_secrets(named) == _without_secrets(self._url) else self._url
+        return _ask(named if _without_secrets(named) == self.shown else self._url, words)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_place": self.shown, "_url": self.shown}
-
-
-def _is_good(entry: Entry | None) -> bool:
-    return entry is not None and not entry.token.is_over()
 
 
 @contextmanager
@@ -229,18 +217,28 @@ class _Budget:
         self.until = 0.0
         self.reason = ""
 
-    def seconds(self, now: float) -> float:
+    def seconds(self) -> float:
         """The seconds that a word may take.
 
         Raises:
             OSError: there are none left.
         """
+        now = time.monotonic()
         if now >= self.until:
             self.left, self.until = BUDGET_SECONDS, now + PAUSE_SECONDS
             self.reason = f"Redis: {_REASONS['TimeoutError']}"
         if self.left <= 0:
             raise OSError(errno.EIO, self.reason)
         return self.left
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            took = time.monotonic() - began
+            self.left -= took if took > _QUICK_SECONDS else 0.0
 
 
 #: By address, for the life of this process.
@@ -261,18 +259,14 @@ def _ask(url: str, words: Callable[[redis.Redis], Any]) -> Any:
             f"The Redis client cannot be imported ({error}).", remedy="Run: pip install 'carto-auth[redis]'"
         ) from None
     budget = _budgets.setdefault(url, _Budget())
-    began = time.monotonic()
-    seconds = budget.seconds(began)
+    seconds = budget.seconds()
     try:
-        with closing(_client(url, seconds)) as client:
+        with closing(_client(url, seconds)) as client, budget.counted():
             return _said(client, words)
     except (redis.RedisError, ValueError, CredentialsError) as error:
         reason = f"Redis: {_why(error)}"
         if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
             budget.left, budget.until, budget.reason = 0.0, time.monotonic() + PAUSE_SECONDS, reason
-    finally:
-        took = time.monotonic() - began
-        budget.left -= took if took > _QUICK_SECONDS else 0.0
     raise OSError(errno.EIO, reason)
 
 

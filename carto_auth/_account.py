@@ -172,7 +172,7 @@ class Account:
 
     def _adopt_newer(self, before: Token | None) -> bool:
         """Take what another process has put into the store since; whether that is good."""
-        entry = self.store.load()
+        entry = self.store.latest(before)
         if entry is None or (before is not None and entry.token.text == before.text):
             return False
         if self._adopt(entry):

@@ -166,12 +166,17 @@ def discovered_base_url(base_url: object, tenant: str, *, shown: str) -> str:
     """
     if isinstance(base_url, str):
         url = normalized_base_url(base_url)
-        if _is_plain(url) and (_is_on_host_of(tenant, url) or _is_at_carto(url)):
+        if is_cartos_base_url(url) or (_is_plain(url) and _is_on_host_of(tenant, url)):
             return url
     raise UntrustedAddress(
         f"The configuration at {split_url(tenant).netloc} names an API address outside CARTO: {shown}.",
         remedy="If it is right, pass it yourself as api_base_url=.",
     )
+
+
+def is_cartos_base_url(url: str) -> bool:
+    """Whether ``url`` is an address of CARTO's cloud, whoever says that it is an API base URL."""
+    return _is_plain(url) and _is_at_carto(url)
 
 
 def _is_plain(url: str) -> bool:

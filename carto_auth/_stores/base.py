@@ -119,6 +119,10 @@ class Store:
         """What is kept; ``None`` for nothing, and for what cannot be read."""
         return None
 
+    def latest(self, before: Token | None) -> Entry | None:
+        """What is kept, wherever others may have put something newer than the token ``before``."""
+        return self.load()
+
     def spare_entries(self) -> Iterator[Entry]:
         """What may be used when :meth:`load` has nothing good: kept where nothing can be written, or in memory."""
         return iter(())

@@ -18,7 +18,7 @@ from carto_auth.sandbox import walk_login
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "carto-auth")
 FULL = Path("/dev/full")
-ORDER = ["access token", "m2m environment", "m2m file", "cli", "login"]
+ORDER = ["access_token", "m2m_environment", "m2m_file", "cli", "login"]
 
 
 def run(*arguments, command=(COMMAND,), output=subprocess.PIPE, **environment):
@@ -95,7 +95,7 @@ def test_with_nothing_at_all_every_place_is_named(person):
 
 @pytest.mark.parametrize(
     ("environment", "told"),
-    [({}, "Run: carto-auth login"), ({"CARTO_CLIENT_ID": "x"}, "but not CARTO_API_BASE_URL and CARTO_CLIENT_SECRET")],
+    [({}, "Run: carto-auth login"), ({"CARTO_CLIENT_ID": "x"}, "but not CARTO_CLIENT_SECRET")],
 )
 def test_status_of_nothing_good(environment, told):
     done = run("status", **environment)

@@ -88,7 +88,7 @@ class Status(NamedTuple):
 
 def get_status(org: str | None = None) -> Status:
     """The status of the credentials that ``CartoAuth.default()`` would use; with ``org``, of the login to it."""
-    every = credentials.sources()
+    every = list(credentials.sources())
     source = next(source for source in every if source.is_there and (org is None or source.kind == "login"))
     passed_over = [] if org else every[: every.index(source)]
     try:
@@ -103,7 +103,12 @@ def _of_access_token(services: Services, _: str | None) -> dict[str, Any]:
 
 def _of_cli(_: Services, __: str | None) -> dict[str, Any]:
     found = credentials.CliProfile.default().read()
-    return {**vars(found), "expiration": jwt_expiration(found.access_token)}
+    base_url = None if found.is_self_hosted else found.api_base_url(Services())  # nobody is asked
+    return {
+        "api_base_url": base_url,
+        "access_token": found.access_token,
+        "expiration": jwt_expiration(found.access_token),
+    }
 
 
 def _of_application(services: Services, _: str | None) -> dict[str, Any]:
@@ -117,9 +122,9 @@ def _of_person(services: Services, org: str | None) -> dict[str, Any]:
 
 
 _KINDS = {
-    "access token": _of_access_token,
-    "m2m environment": _of_application,
-    "m2m file": _of_application,
+    "access_token": _of_access_token,
+    "m2m_environment": _of_application,
+    "m2m_file": _of_application,
     "cli": _of_cli,
     "login": _of_person,
 }

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The tests start hundreds of interpreters, each of which would compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-peers test-all venvs venv lint types check bench clean
+.PHONY: help demo test test-peers test-all venvs venv lint types check completions bench clean
 
 help:
 	@echo "make demo        see the main job work, on a CARTO sandbox on this computer"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-peers  run the tests with real browsers, notebooks, terminals, clusters and Redis"
 	@echo "make test-all    run the tests on every supported Python that is installed"
 	@echo "make check       tests, lint and types, as CI runs them"
+	@echo "make completions  write the files by which shells complete the command"
 	@echo "make bench       compare with carto-auth 0.2.0, side by side"
 	@echo "make clean       remove what the above made"
 
@@ -55,6 +56,9 @@ types: $(VENV)/.lint
 	@grep "Type completeness" $(VENV)/verifytypes
 
 check: test lint types
+
+completions: $(VENV)/.lint
+	for shell in bash zsh fish; do $(BIN)/shtab -s $$shell carto_auth.cli.parser >completions/carto-auth.$$shell; done
 
 bench: | $(VENV)/bin/python
 	@$(BIN)/python benchmarks/bench.py

@@ -14,6 +14,7 @@ from carto_auth._services import Services
 from carto_auth._sources import CliSource, FixedSource, LoginSource, M2MSource, TokenSource
 from carto_auth._stores import Entry, Store, default_store, store_at
 from carto_auth._token import LATEST_TIME, Token, jwt_expiration
+from carto_auth._whoami import WhoAmI
 from carto_auth.cache import load_cache_file, save_cache_file
 from carto_auth.discovery import get_api_base_url
 from carto_auth.errors import CredentialsError, LoginRequired
@@ -94,7 +95,7 @@ class _Seams:
         return get_api_base_url(access_token)
 
 
-class CartoAuth(OldNames, RequestAuth):
+class CartoAuth(OldNames, WhoAmI, RequestAuth):
     """A CARTO account's access token, kept and renewed, and what it opens.
 
     Use :meth:`from_oauth` for a person, :meth:`from_m2m` for a job. The constructor itself takes what is known already;
@@ -171,10 +172,10 @@ class CartoAuth(OldNames, RequestAuth):
         self._services = services or Services.from_environment()
         if source is None and self._mode == "m2m":
             known = (self._client_id, self._client_secret, api_base_url)
-            source = M2MSource(_SEAMS, self._services, *known, finds_base_url=finds_base_url)
+            source = M2MSource(SEAMS, self._services, *known, finds_base_url=finds_base_url)
         elif source is None:
             source = LoginSource(
-                _SEAMS,
+                SEAMS,
                 self._services,
                 org=self._org,
                 open_browser=self._open_browser,
@@ -183,7 +184,7 @@ class CartoAuth(OldNames, RequestAuth):
                 finds_base_url=finds_base_url,
             )
         self._cache = Store(source.identity)
-        self._account = Account(source, self._cache, _SEAMS, api_base_url)
+        self._account = Account(source, self._cache, SEAMS, api_base_url)
 
     def _keep_in(self, store: Store) -> None:
         """Keep tokens in ``store``, if a cache is used."""
@@ -213,7 +214,7 @@ class CartoAuth(OldNames, RequestAuth):
             use_cache: ``False`` neither reads nor writes a cache.
             open_browser: ``False`` shows a link and asks for the access code instead.
             api_base_url: the API base URL; asked of CARTO if not given.
-            org: the SSO organization, by its Auth0 id (``org_...``) or its name.
+            org: the SSO organization, by its Auth0 id (``org_...``) or its name; that of ``CARTO_ORG`` if not given.
             interactive: ``False`` never asks a person; ``True`` asks even where nobody seems to be; ``None`` asks where
                 there is one.
             timeout: seconds that the person has for the login.
@@ -225,6 +226,7 @@ class CartoAuth(OldNames, RequestAuth):
             TenantNotFound: the account belongs to no CARTO organization yet. The token is kept.
             CredentialsError: another of the errors in :mod:`carto_auth.errors`.
         """
+        org = credentials.organization(org)
         auth = cls("oauth", api_base_url=api_base_url, use_cache=use_cache, open_browser=open_browser, org=org)
         auth._set_up(api_base_url, interactive=interactive, timeout=timeout, services=services, finds_base_url=True)
         auth._start(cache_filepath)
@@ -242,13 +244,14 @@ class CartoAuth(OldNames, RequestAuth):
         Args:
             redirect_uri: an address of the app's, if the OAuth client of ``services`` is registered with it.
                 Without it, the person ends on CARTO's page with an access code to copy.
-            org: the SSO organization, by its Auth0 id (``org_...``) or its name.
+            org: the SSO organization, by its Auth0 id (``org_...``) or its name; that of ``CARTO_ORG`` if not given.
             services: the services to use; those of the environment, else CARTO's own.
 
         Raises:
             UntrustedAddress: ``redirect_uri`` is neither https nor on this computer.
             CredentialsError: there is no organization of that name.
         """
+        org = credentials.organization(org)
         return PendingLogin(
             partial(cls._logged_in, org, services),
             CartoPKCE(False, org, interactive=False, services=services),
@@ -640,4 +643,4 @@ def _time(expiration: object) -> float | None:
     return min(expiration, LATEST_TIME)
 
 
-_SEAMS = _Seams()
+SEAMS = _Seams()

@@ -125,6 +125,11 @@ def nothing_good() -> str:
     )
 
 
+def organization(org: str | None) -> str | None:
+    """The organization of a person's login: as it is passed, else that of ``CARTO_ORG``; ``""`` is none at all."""
+    return (os.environ.get("CARTO_ORG", "").strip() if org is None else org) or None
+
+
 # ---- the environment -----------------------------------------------------------------------------
 
 #: The variables that hold each setting; the first one that is set wins.

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from carto_auth import _log
+from carto_auth._identity import Identity
 from carto_auth._stores.base import Entry, Lock, Store
 from carto_auth._stores.places import shown
 from carto_auth.errors import MissingDependency
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import redis
-
-    from carto_auth._identity import Identity
 
 #: Before every key.
 PREFIX = "carto-auth:"
@@ -69,6 +68,18 @@ class RedisStore(Store):
         lifetime = None if entry.token.refresh_token else max(1, int(left))
         with _client(self._url) as client:
             client.set(self._key, json.dumps(entry.as_json()), ex=lifetime)
+
+    def check(self, *, writing: bool = False) -> None:
+        with _client(self._url) as client:
+            client.ping()
+
+    def accounts(self) -> Iterator[tuple[Identity, Entry]]:
+        with suppress(OSError), _client(self._url) as client:
+            for key in client.scan_iter(f"{PREFIX}mode=*"):
+                identity = Identity.parsed(key.decode(errors="replace").removeprefix(PREFIX))
+                entry = RedisStore(identity, self._url).load() if identity else None
+                if identity and entry:
+                    yield identity, entry
 
     def forget(self) -> bool:
         with _client(self._url) as client:

@@ -28,8 +28,8 @@ auth = CartoAuth.from_oauth(interactive=False)
 print(auth.get_access_token())
 """
 
-#: How the programs that the demo starts begin. With -I, Python finds none of the modules that lie in the current folder;
-#: nor those in PYTHONPATH and in the user's own site-packages, where this package may be.
+#: How the programs that the demo starts begin. With -I, Python finds none of the modules that lie in the current
+#: folder; nor those in PYTHONPATH and in the user's own site-packages, where this package may be.
 IMPORTS = "import sys\nsys.path += [path for path in {path!r} if path not in sys.path]\n"
 
 #: The person at the sandbox's login.

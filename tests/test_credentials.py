@@ -146,8 +146,9 @@ def test_a_file_that_others_can_read_earns_one_warning(name):
     path = write(Path.home() / name, profiles if name.startswith(".") else GOOD)
     path.chmod(0o644)
     use = CartoAuth.from_cli if name.startswith(".") else lambda: read(path)
-    with pytest.warns(UserWarning, match="chmod 600"):
+    with pytest.warns(UserWarning, match="chmod 600") as warned:
         use()
+    assert warned[0].filename == __file__, "it names the caller's line"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         use()

@@ -73,15 +73,18 @@ def until(end: float | None) -> str:
 def print_rows(title: str, *rows: tuple[str, str | None]) -> None:
     """Print a title and what is known below it; where the terminal is narrow, each value below its name."""
     from shutil import get_terminal_size
+    from textwrap import fill
 
     is_plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     width = get_terminal_size().columns if place.is_terminal(sys.stdout) or os.environ.get("COLUMNS") else 1000
+    title = fill(title, width, break_long_words=False, break_on_hyphens=False)
     print(title if is_plain else f"\033[1m{title}\033[0m")
     for name, value in rows:
         if value and 16 + len(value) <= width:
             print(f"  {name:<14}{value}")
         elif value:
-            print(f"  {name}\n    {value}")
+            value = fill(value, width - 4, break_long_words=False, break_on_hyphens=False)
+            print(f"  {name}\n    " + value.replace("\n", "\n    "))
 
 
 @contextlib.contextmanager

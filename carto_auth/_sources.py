@@ -8,7 +8,7 @@ from carto_auth import _log
 from carto_auth._identity import Identity
 from carto_auth._token import LATEST_TIME, is_token_expired, jwt_expiration
 from carto_auth.discovery import first_visit
-from carto_auth.errors import CredentialsError, LoginRequired, TenantNotFound, Unauthorized
+from carto_auth.errors import CredentialsError, LoginRequired, ServerError, TenantNotFound, Unauthorized
 from carto_auth.pkce import (
     LONGEST_WAIT_SECONDS,
     login_required,
@@ -123,6 +123,8 @@ class M2MSource(TokenSource):
         client_id: str | None,
         client_secret: str | None,
         api_base_url: str | None,
+        *,
+        finds_base_url: bool = False,
     ) -> None:
         super().__init__(
             Identity.of_application(services, client_id, api_base_url),
@@ -132,12 +134,22 @@ class M2MSource(TokenSource):
         self._services = services
         self._client_id = client_id
         self._client_secret = client_secret
+        self._finds_base_url = finds_base_url
 
     def renews_quietly(self, token: Token | None) -> bool:
         return bool(self._client_id and self._client_secret)
 
     def quietly(self, token: Token | None) -> dict[str, Any]:
         return self._seams.get_m2m_token(self._client_id, self._client_secret, self._services)
+
+    def base_url(self, access_token: str) -> str | None:
+        if not self._finds_base_url:
+            return None
+        try:
+            return self._seams.find_api_base_url(access_token, self._services)
+        except ServerError as error:
+            error.remedy = "Pass api_base_url=, or set CARTO_API_BASE_URL. You will find it on the Developers page."
+            raise
 
 
 class LoginSource(TokenSource):

@@ -128,12 +128,15 @@ def is_public_name(host: str) -> bool:
     )
 
 
-def tenant_url(tenant_domain: object, named_hosts: Mapping[str, str], *, shown: str) -> str:
-    """The address of a tenant's own host, from the ``tenant_domain`` that the accounts API gave.
+def tenant_url(
+    tenant_domain: object, named_hosts: Mapping[str, str], *, named_by: str = "CARTO's accounts service", shown: str
+) -> str:
+    """The address of a tenant's own host, from the ``tenant_domain`` that the accounts API or the CARTO CLI gave.
 
     Args:
-        tenant_domain: what the accounts API gave.
+        tenant_domain: what it gave.
         named_hosts: the hosts that the user named, with their schemes; they need not be public.
+        named_by: who gave it, for the message.
         shown: ``tenant_domain`` as the message may show it. Who was sent a secret may send it back.
 
     Raises:
@@ -145,7 +148,7 @@ def tenant_url(tenant_domain: object, named_hosts: Mapping[str, str], *, shown: 
         if is_public_name(tenant_domain):
             return f"https://{tenant_domain}"
     raise UntrustedAddress(
-        f"CARTO's accounts service named a tenant that is not a public host name: {shown}.",
+        f"{named_by} named a tenant that is not a public host name: {shown}.",
         remedy=f"Pass api_base_url= yourself. {_WHERE_IT_IS}",
     )
 

@@ -191,6 +191,15 @@ class CartoPKCE:
         self._attempt = self._attempt.replaced(redirect_uri=redirect_uri)
 
     @property
+    def attempt(self) -> Attempt:
+        """The present try; a program that goes on with a login of another process keeps it, and sets it again."""
+        return self._attempt
+
+    @attempt.setter
+    def attempt(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
+    @property
     def _code_verifier(self) -> str | None:
         return self._attempt.verifier
 

@@ -569,7 +569,7 @@ def test_memory_keeps_no_refresh_token(monkeypatch):
     """A forked process has a copy of that memory, and a refresh token must not be used twice."""
     monkeypatch.setenv("HOME", "/dev/null/nobody")
     store = default_store(person())
-    with pytest.raises(OSError, match="Not a directory"):
+    with pytest.raises(OSError, match="home folder does not exist"):
         store.save(Entry.of(kept(refresh_token="r")))
     assert [(entry.token.text, entry.token.refresh_token) for entry in store.spare_entries()] == [("a-token", None)]
     assert [store.forget(), store.forget()] == [True, False]

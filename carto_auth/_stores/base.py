@@ -142,6 +142,17 @@ class Store:
         """
         return False
 
+    def check(self, *, writing: bool = False) -> None:
+        """Find out whether what is kept here can be read, or anything be kept, before a person is asked for it.
+
+        Raises:
+            OSError: it cannot, or it is damaged.
+        """
+
+    def accounts(self) -> Iterator[tuple[Identity, Entry]]:
+        """All that is kept in the same place, whosever it is."""
+        return iter(())
+
     @contextmanager
     def locked(self) -> Iterator[str]:
         """Try to lock the account, without waiting: yields one of :class:`Lock`. The lock ends with its process."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from carto_auth import _log
+from carto_auth._identity import Identity
 from carto_auth._stores.base import Entry, Lock, Store
 from carto_auth._stores.file_store import DefaultFileStore
 from carto_auth._stores.places import named_by_environment
@@ -103,6 +104,19 @@ class RedisStore(Store):
         left = (entry.token.end or 0.0) - time.time()
         lifetime = None if entry.token.refresh_token else max(1, int(left))
         self._ask(lambda client: client.set(self._key, json.dumps(entry.as_json()), ex=lifetime))
+
+    def check(self, *, writing: bool = False) -> None:
+        self._ask(lambda client: client.ping())
+
+    def accounts(self) -> Iterator[tuple[Identity, Entry]]:
+        keys: list[bytes] = []
+        with _unless_it_fails("listed"):
+            keys = self._ask(lambda client: list(client.scan_iter(f"{PREFIX}{{mode=*}}")))
+        for key in keys:
+            identity = Identity.parsed(key.decode(errors="replace").removeprefix(PREFIX).strip("{}"))
+            entry = RedisStore(identity, self._url).load() if identity else None
+            if identity and entry:
+                yield identity, entry
 
     def forget(self) -> bool:
         here = self._local.forget()

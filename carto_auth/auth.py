@@ -7,6 +7,7 @@ from functools import partial
 
 from carto_auth import cache, credentials, discovery, m2m, pkce
 from carto_auth._account import Account
+from carto_auth._frames import clears_its_frames
 from carto_auth._identity import Identity
 from carto_auth._old_names import OldNames
 from carto_auth._request_auth import RequestAuth, base_url_for, with_renewal
@@ -94,6 +95,7 @@ class _Seams:
         return get_api_base_url(access_token)
 
 
+@clears_its_frames
 class CartoAuth(OldNames, RequestAuth):
     """A CARTO account's access token, kept and renewed, and what it opens.
 
@@ -536,13 +538,13 @@ class CartoAuth(OldNames, RequestAuth):
             vars(self).update({name: value for name, value in state.items() if name != "version"})
             return
         # One of carto-auth 0.2.0 has the constructor's arguments, each with an underscore before it.
-        known = CartoAuth.__init__.__code__.co_varnames[1:11]
-        CartoAuth.__init__(self, **{name: state[f"_{name}"] for name in known if f"_{name}" in state})
+        CartoAuth.__init__(self, **{name.removeprefix("_"): value for name, value in state.items()})
 
     def __repr__(self) -> str:
         return f"<CartoAuth {self._mode} {self._account.api_base_url or 'without an API base URL'}>"
 
 
+@clears_its_frames
 class RestrictedAuth(CartoAuth):
     """A :class:`CartoAuth` whose token is restricted, and good for all to see who see the map.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from carto_auth._frames import clears_frames
 from carto_auth._services import AUDIENCE, Services
 from carto_auth._token import parse_token_answer
 from carto_auth.errors import MissingCredential, Unauthorized
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+@clears_frames
 def get_m2m_token_info(
     client_id: str | None, client_secret: str | None, *, services: Services | None = None
 ) -> dict[str, Any]:

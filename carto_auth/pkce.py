@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from carto_auth._frames import clears_frames, clears_its_frames
 from carto_auth._login.pending import PendingLogin
 from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI, Services
 from carto_auth._token import parse_token_answer
@@ -46,6 +47,7 @@ LOGIN_SECONDS = 300.0
 LONGEST_WAIT_SECONDS = 7 * 86_400.0
 
 
+@clears_frames
 def get_oauth_token_info(
     open_browser: bool = True,
     org: str | None = None,
@@ -76,6 +78,7 @@ def get_oauth_token_info(
     return CartoPKCE(open_browser, org, interactive=interactive, timeout=timeout, services=services).get_token_info()
 
 
+@clears_frames
 def refresh_oauth_token_info(refresh_token: str, *, services: Services | None = None) -> dict[str, Any]:
     """Exchange a refresh token for a new token info (RFC 6749 section 6).
 
@@ -94,6 +97,7 @@ def refresh_oauth_token_info(refresh_token: str, *, services: Services | None = 
     return {"refresh_token": refresh_token, **parse_token_answer(answer, time.time())}
 
 
+@clears_frames
 def revoke_refresh_token(refresh_token: str, *, services: Services | None = None) -> None:
     """Make a refresh token worthless (RFC 7009).
 
@@ -135,6 +139,7 @@ class Attempt(Value):
         return None if self.verifier is None else code_challenge(self.verifier)
 
 
+@clears_its_frames
 class CartoPKCE:
     """One person's login, as a protocol: the link, the state, the verifier and the exchange of the code.
 

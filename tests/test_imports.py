@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 
 #: The rooms, from the bottom to the top: modules, and whole packages. Each imports from lower floors and its own.
 FLOORS = [
-    {"errors", "_log", "_fork", "_value"},
+    {"errors", "_log", "_fork", "_frames", "_value"},
     {"_token"},
     {"_services", "_configuration", "_trust", "_identity", "_single_flight"},
     {"_stores"},

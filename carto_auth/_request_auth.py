@@ -178,7 +178,7 @@ class _Sent:
             if not self.is_refused_by(response) or not self.renew_in(again):
                 return response
         except BaseException:
-            response.close()  # nobody else has it
+            response.close()  # nobody will see it, and so nobody else can close it
             raise
         _ = response.content  # read, so that its connection can be used again
         response.close()

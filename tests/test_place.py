@@ -362,13 +362,6 @@ def test_a_function_in_the_place_of_webbrowsers_is_tried_whatever_was_found(monk
     assert text.opened == []
 
 
-def test_a_method_of_webbrowsers_own_in_the_place_of_its_open(monkeypatch, found):
-    other, program = found("firefox"), webbrowser.BackgroundBrowser("true")
-    monkeypatch.setattr(webbrowser, "open", program.open)
-    browser.open_browser(URL)
-    assert other.opened == []
-
-
 def test_a_browser_that_lasts_as_long_as_its_window(monkeypatch):
     closed = threading.Event()
     monkeypatch.setattr(webbrowser, "open", lambda url: closed.wait(10))
@@ -427,11 +420,6 @@ def test_a_link_in_a_notebook_is_clickable_escaped_and_readable_without_html(pla
     assert 'href="https://auth.carto.com/authorize?a=1&amp;b=2&quot;&gt;&lt;script&gt;' in content["text/html"]
     assert 'target="_blank" rel="noopener noreferrer"' in content["text/html"]
     assert capsys.readouterr().out == ""
-
-
-def test_a_link_elsewhere_is_plain(capsys):
-    talk.show_link("Log in:", URL)
-    assert capsys.readouterr().out == f"Log in:\n\n    {URL}\n\n"
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def get_m2m_token_info(
     try:
         answer = _http.post_form(services.token_url, form, failure="CARTO handed out no token")
     except Unauthorized as error:
-        error.remedy = (
+        error.remedy = error.remedy or (
             "Check client_id and client_secret. You will find them on the Developers page of the CARTO Workspace, "
             "under Machine to Machine."
         )

@@ -8,7 +8,6 @@ from carto_auth._frames import clears_frames, clears_its_frames
 from carto_auth._login.pending import PendingLogin
 from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI, Services
 from carto_auth._token import parse_token_answer
-from carto_auth._trust import require_secure
 from carto_auth._value import Value
 from carto_auth.errors import LoginFailed, Unauthorized
 
@@ -159,7 +158,7 @@ class CartoPKCE:
     Raises:
         TypeError: ``timeout`` is no number.
         ValueError: it is negative.
-        UntrustedAddress: the person would be sent to an address that is neither https nor on this computer.
+        UntrustedAddress: the environment names an address that is neither https nor on this computer.
     """
 
     def __init__(
@@ -176,8 +175,6 @@ class CartoPKCE:
         self.open_browser: bool = bool(open_browser) and not browser_is_elsewhere()
         self.org = org
         self._services = services or Services.from_environment()
-        for address in (self._services.auth_url, self._services.app_url):  # where the person is sent
-            require_secure(address, "services=")
         self._attempt = Attempt(REDIRECT_URI if self.open_browser else self._services.code_page_url)
         self._interactive = interactive
         self._timeout = login_seconds(timeout)
@@ -391,7 +388,7 @@ class CartoPKCE:
                 failure="CARTO did not accept the access code",
             )
         except Unauthorized as error:
-            error.remedy = "A code works once, and only for a short time: begin a new login."
+            error.remedy = error.remedy or "A code works once, and only for a short time: begin a new login."
             raise
         return parse_token_answer(answer, time.time())
 

@@ -252,17 +252,21 @@ class TokensApi:
         url = f"{self.base_url}/v3/tokens" + (f"/{quote(token, safe='')}" if token else "")
 
         def ask(access_token: str) -> dict[str, Any]:
-            return _http.request_json(method, url, access_token=access_token, body=body, hidden=token, failure=failure)
+            try:
+                return _http.request_json(
+                    method, url, access_token=access_token, body=body, hidden=token, failure=failure
+                )
+            except RateLimited as error:
+                wait = error.remedy
+                error.remedy = f"Delete tokens that are no longer needed, by delete() or in the CARTO Workspace. {wait}"
+                raise
+            except Unauthorized as error:
+                error.remedy = error.remedy or self._remedy(error)
+                raise
 
-        try:
-            return self._with_renewal(ask)
-        except (Unauthorized, RateLimited) as error:
-            error.remedy = self._remedy(error)
-            raise
+        return self._with_renewal(ask)
 
-    def _remedy(self, error: Unauthorized | RateLimited) -> str | None:
-        if isinstance(error, RateLimited):
-            return f"Delete tokens that are no longer needed, by delete() or in the CARTO Workspace. {error.remedy}"
+    def _remedy(self, error: Unauthorized) -> str | None:
         if self._is_api_access_token():
             return "An API access token cannot make tokens. Use CartoAuth.from_oauth() or CartoAuth.from_m2m()."
         if error.status == 403:
@@ -270,7 +274,7 @@ class TokensApi:
                 "This account may not make API access tokens: ask the administrator of your CARTO organization. An M2M "
                 "application may do what its owner may."
             )
-        return error.remedy
+        return None
 
 
 # ---- checking arguments --------------------------------------------------------------------------

@@ -166,6 +166,7 @@ OF_LIBRARIES = {
     "_allow_stdin": "ipykernel tells by nothing else whether its front end can answer a question",
     "_browsers": "webbrowser has no other way to forget the browsers that it has found",
     "_tryorder": "the same",
+    "_ensure_bqstorage_client": "Google's client has no switch for its Storage API, which is always Google's own",
     "_credentials": "Google's client does not show the credentials that it was given",
     "_helpers": "google-auth has no public clock",
     "_quota_project_id": "google-auth asks subclasses to set it",

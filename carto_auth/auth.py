@@ -477,6 +477,7 @@ class CartoAuth(OldNames, RequestAuth):
         allowed_apis: Iterable[str] = ("sql", "maps"),
         referers: Iterable[str] = (),
         expiration: float | None = None,
+        name: str | None = None,
     ) -> RestrictedAuth:
         """An object to draw a map with, in place of this one: its token reads ``grants`` and nothing else.
 
@@ -489,7 +490,8 @@ class CartoAuth(OldNames, RequestAuth):
             grants: pairs of a connection's name and what may be read through it: a table
                 (``project.dataset.table``, ``*`` for a part of the name) or the SQL of a query.
             allowed_apis: the APIs that accept the token.
-            referers: the web sites that may use it; all, if there are none.
+            referers: the web sites that may use it, such as ``https://example.com``; all, if there are none.
+            name: what CARTO's lists call the token; a kept one keeps its name.
             expiration: POSIX seconds until which it is good; ``None`` for a token that is good until it is
                 deleted. A kept token is used again if it ends no later, and not before half of that time.
 
@@ -501,7 +503,7 @@ class CartoAuth(OldNames, RequestAuth):
         """
         from carto_auth.restricted import Restriction, TokensApi, restricted_token, store_beside
 
-        restriction = Restriction.of(grants, allowed_apis, referers, expiration)
+        restriction = Restriction.of(grants, allowed_apis, referers, expiration, name)
         api = TokensApi(
             base_url_for(self, "CARTO's Tokens API"), partial(with_renewal, self), self._is_api_access_token
         )

@@ -6,6 +6,7 @@ import time
 
 from carto_auth import _log
 from carto_auth._fork import import_whole
+from carto_auth._frames import clears_frames
 from carto_auth._single_flight import SingleFlight
 from carto_auth._sources import RENEWAL_WAIT_SECONDS
 from carto_auth._stores import Entry, Lock, Store, looks
@@ -104,6 +105,7 @@ class Account:
 
     # ---- in use --------------------------------------------------------------------------------
 
+    @clears_frames
     def good_token(self) -> str:
         """The text of a token that is good; renewed first if it has ended, or if it is due and nobody need be asked.
 

@@ -202,7 +202,7 @@ class LoginSource(TokenSource):
         except Unauthorized as error:
             _log.debug("the refresh token was refused: %s", error.message)
             if error.error not in _ENDED:  # a proxy's answer, or a firewall's: the token may be good again
-                error.remedy = "Try again. If it happens again, run: carto-auth logout. Then log in again."
+                error.remedy = error.remedy or "Try again. If it does not help, run: carto-auth logout. Then log in."
                 raise
         return None
 

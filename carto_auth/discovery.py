@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from carto_auth._frames import clears_frames
 from carto_auth._services import Services
 from carto_auth._trust import discovered_base_url, tenant_url
 from carto_auth.errors import CredentialsError, ServerError, TenantNotFound
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 # The network and the YAML parser are imported in the functions: a start with a good token needs neither.
 
 
+@clears_frames
 def get_api_base_url(access_token: str, *, services: Services | None = None) -> str:
     """Find the API base URL of the account that a token belongs to, such as ``https://gcp-us-east1.api.carto.com``.
 

@@ -203,12 +203,19 @@ def test_sandbox_prints_what_to_export(carto_sandbox):
     process = subprocess.Popen([COMMAND, "sandbox"], stdout=subprocess.PIPE, text=True)
     try:
         lines = [process.stdout.readline() for _ in range(1 + len(carto_sandbox.environment()))]
-        exported = dict(line.removeprefix("export ").strip().split("=", 1) for line in lines[1:])
-        assert set(exported) == set(carto_sandbox.environment())
-        assert run("token", **exported).returncode == 0
+        exported = dict(line[7:].strip().split("=", 1) for line in lines[1:] if line.startswith("export "))
+        unset = {line[6:].strip() for line in lines[1:] if line.startswith("unset ")}
+        assert {*exported, *unset} == set(carto_sandbox.environment())
+        # Somebody's real tokens and caches: in the same shell, they are neither sent nor written to.
+        own = {"CARTO_API_TOKEN": "the-real-one", "CARTO_PROFILE": "mine", "CARTO_AUTH_CACHE": "redis://127.0.0.1:1"}
+        assert set(own) <= unset
+        after = {**own, **dict.fromkeys(unset, ""), **exported}
+        assert run("token", **after).stdout.startswith("ey")
+        assert [file.name for file in Path(exported["CARTO_AUTH_HOME"]).glob("*.json")] == ["token_m2m.json"]
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
+        assert not Path(exported["CARTO_AUTH_HOME"]).exists()
         process.stdout.close()
 
 

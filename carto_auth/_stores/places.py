@@ -165,7 +165,8 @@ def make_folder(folder: Path) -> None:
         raise FileNotFoundError(errno.ENOENT, "the home folder does not exist")
     with suppress(FileExistsError):  # another process may be quicker
         folder.mkdir(mode=0o700, parents=True)
-        folder.chmod(0o700)  # a strict umask takes even the owner's rights
+        with suppress(OSError):  # a disk may have no modes
+            folder.chmod(0o700)  # a strict umask takes even the owner's rights
 
 
 def make_private(folder: str) -> None:

@@ -16,7 +16,7 @@ from carto_auth._stores.base import Entry, Lock, Store
 from carto_auth._stores.file_store import DefaultFileStore
 from carto_auth._stores.places import named_by_environment
 from carto_auth._token import jwt_claims
-from carto_auth._trust import is_cartos_base_url, split_url
+from carto_auth._trust import ca_bundle, is_cartos_base_url, split_url
 from carto_auth.errors import CredentialsError, InvalidCredential, MissingDependency
 
 if TYPE_CHECKING:
@@ -291,10 +291,8 @@ def _client(url: str, seconds: float) -> redis.Redis:
 
     options: dict[str, Any] = {}
     if url.lower().startswith("rediss:"):
-        from carto_auth._http import connections
-
         # Before version 6, redis-py compares no names unless it is told to.
-        options = {"ssl_ca_certs": connections.ca_bundle(), "ssl_check_hostname": "ssl_cert_reqs=none" not in url}
+        options = {"ssl_ca_certs": ca_bundle(), "ssl_check_hostname": "ssl_cert_reqs=none" not in url}
     scheme, _, rest = url.partition("://")
     return redis.Redis.from_url(
         f"{scheme.lower()}://{rest}",

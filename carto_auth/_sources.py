@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from carto_auth import _log
-from carto_auth._identity import Identity
+from carto_auth._identity import Identity, Owner
 from carto_auth._token import LATEST_TIME, is_token_expired, jwt_expiration
 from carto_auth.discovery import first_visit
 from carto_auth.errors import CredentialsError, LoginRequired, TenantNotFound, Unauthorized
@@ -195,8 +195,10 @@ class LoginSource(TokenSource):
         return None
 
     def by_a_person(self) -> dict[str, Any]:
+        if not self._is_at_home():
+            raise login_required("this object is a copy that came from another process")
         if not self._may_ask():
-            raise login_required()
+            raise login_required("the program has said interactive=False")
         return self._seams.log_in(
             self._open_browser,
             self._org,
@@ -216,7 +218,8 @@ class LoginSource(TokenSource):
         try:
             return self._seams.find_api_base_url(access_token, self._services)
         except TenantNotFound as error:
-            error.remedy = first_visit(self._services, self._org)
+            named = self._org if self._org and self._org.startswith("org_") else None
+            error.remedy = first_visit(self._services, Owner(access_token).organization_id or named)
             raise
 
     def revoke(self, refresh_token: str) -> None:

@@ -14,6 +14,7 @@ from carto_auth._services import Services
 from carto_auth._sources import CliSource, FixedSource, LoginSource, M2MSource, TokenSource
 from carto_auth._stores import Entry, Store, default_store, store_at
 from carto_auth._token import LATEST_TIME, Token, jwt_expiration
+from carto_auth._whoami import WhoAmI
 from carto_auth.cache import load_cache_file, save_cache_file
 from carto_auth.discovery import get_api_base_url
 from carto_auth.errors import CredentialsError, LoginRequired
@@ -94,7 +95,7 @@ class _Seams:
         return get_api_base_url(access_token)
 
 
-class CartoAuth(OldNames, RequestAuth):
+class CartoAuth(OldNames, WhoAmI, RequestAuth):
     """A CARTO account's access token, kept and renewed, and what it opens.
 
     Use :meth:`from_oauth` for a person, :meth:`from_m2m` for a job. The constructor itself takes what is known already;

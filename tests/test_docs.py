@@ -34,7 +34,7 @@ def test_readme_programs_run(number, tmp_path, callback_port):
         done = subprocess.run(
             # Google's packages warn of Python 3.10.
             [sys.executable, "-W", "error", "-W", "ignore::FutureWarning", "-c", program],
-            env={**os.environ, **sandbox.environment(), "BROWSER": WALKER},
+            env={**os.environ, **sandbox.environment(), "BROWSER": WALKER, "DISPLAY": ":0"},
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -28,7 +28,7 @@ FLOORS = [
     {"m2m", "pkce", "discovery", "credentials", "cache", "restricted", "_warehouse", "warehouse"},
     {"_sources"},
     {"_account"},
-    {"_request_auth", "_old_names"},
+    {"_request_auth", "_old_names", "_whoami"},
     {"auth"},
     {"__init__"},
     {"utils", "_command", "cli", "__main__", "sandbox"},

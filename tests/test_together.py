@@ -183,6 +183,7 @@ def test_renewal_is_seen_by_objects_that_are_there_already(slow_sandbox, tmp_pat
 
 def test_login_by_several_processes_is_one_login(slow_sandbox, callback_port, monkeypatch):
     monkeypatch.setenv("BROWSER", f"{sys.executable} -m carto_auth.sandbox.walker %s")
+    monkeypatch.setenv("DISPLAY", ":0")
     processes = [begin(LOGIN, stdin=subprocess.DEVNULL) for _ in range(4)]
     outputs = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, outputs

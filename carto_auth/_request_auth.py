@@ -167,7 +167,11 @@ class _Repeat:
         """The answer to use; ``options`` are those that the request was sent with."""
         if self._carto_auth is None or not self._carto_auth._is_refused(response, self._token):
             return response
-        another = self._carto_auth._token_instead_of(self._token)
+        try:
+            another = self._carto_auth._token_instead_of(self._token)
+        except BaseException:
+            response.close()  # nobody will see it, and so nobody else can close it
+            raise
         if another is None or not _can_be_repeated(response.request):
             return response
         _ = response.content  # read, so that its connection can be used again

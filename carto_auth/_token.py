@@ -48,7 +48,7 @@ class Token(Value):
         refresh_token: what renews it without a person, or ``None``.
     """
 
-    secret_fields = ("text", "refresh_token")
+    secret_fields: tuple[str, ...] = ("text", "refresh_token")
 
     def __init__(
         self,

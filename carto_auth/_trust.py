@@ -28,10 +28,16 @@ def require_secure(url: str, named_by: str) -> None:
     Raises:
         UntrustedAddress: it is not secure, or not an address.
     """
-    if _is_plain_https(url):
-        return
+    problem = None if _is_plain_https(url) else _problem_of(url)
+    if problem:
+        raise UntrustedAddress(
+            f"The address in {named_by} {problem}.", remedy="Write it as https://host or https://host/path."
+        )
+
+
+def _problem_of(url: str) -> str | None:
+    """Why secrets may not be sent to an address, with the address where it can be shown; ``None`` if they may."""
     parts = split_url(url)
-    problem = None
     if parts.scheme not in ("https", "http") or not parts.hostname:
         problem = "is not an https:// address"
     elif parts.username is not None or parts.password is not None:
@@ -40,13 +46,11 @@ def require_secure(url: str, named_by: str) -> None:
         problem = "is not a plain address (spaces, ?, # and \\ are not allowed)"
     elif parts.scheme == "http" and not is_loopback(parts.hostname):
         problem = "would send secrets unencrypted (http://)"
-    if problem:
-        # Such an address may hold a password or a token, or be one by mistake.
-        shown = f": {_shown(url)}" if parts.hostname and not set("@?#") & set(url) else ""
-        raise UntrustedAddress(
-            f"The address in {named_by} {problem}{shown}.",
-            remedy="Write it as https://host or https://host/path.",
-        )
+    else:
+        return None
+    # Such an address may hold a password or a token, or be one by mistake.
+    can_be_shown = parts.hostname and not set("@?#") & set(url)
+    return f"{problem}: {_shown(url)}" if can_be_shown else problem
 
 
 def _is_plain_https(url: str) -> bool:

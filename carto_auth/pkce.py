@@ -118,7 +118,7 @@ class Attempt(Value):
         verifier: the secret that ties the code to this program (RFC 7636 section 4.1); ``None`` before it begins.
     """
 
-    secret_fields = ("state", "verifier")
+    secret_fields: tuple[str, ...] = ("state", "verifier")
 
     def __init__(self, redirect_uri: str, state: str | None = None, verifier: str | None = None) -> None:
         self.redirect_uri = redirect_uri
@@ -170,7 +170,7 @@ class CartoPKCE:
     ) -> None:
         from carto_auth._login.place import browser_is_elsewhere
 
-        self.open_browser = bool(open_browser) and not browser_is_elsewhere()
+        self.open_browser: bool = bool(open_browser) and not browser_is_elsewhere()
         self.org = org
         self._services = services or Services.from_environment()
         for address in (self._services.auth_url, self._services.app_url):  # where the person is sent

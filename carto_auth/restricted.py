@@ -199,7 +199,7 @@ class TokensApi:
     """
 
     def __init__(self, api_base_url: str, with_renewal: WithRenewal, is_api_access_token: Callable[[], bool]) -> None:
-        self.base_url = normalized_base_url(api_base_url)
+        self.base_url: str = normalized_base_url(api_base_url)
         self._with_renewal = with_renewal
         self._is_api_access_token = is_api_access_token
 

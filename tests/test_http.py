@@ -488,10 +488,7 @@ def test_netrc_is_not_read(monkeypatch, tmp_path, requests_mock):
 
 
 def test_every_request_has_a_connection_of_its_own():
-    """It is closed at once: nothing is left by a thread, and no fork and no other account shares an answer or a cookie.
-
-    That nothing is left by failures is seen in all these tests: a warning of a socket that was not closed fails them.
-    """
+    """No other thread, fork or account can get an answer or a cookie of it."""
     with Server(answering(http({"good": True}, Set_Cookie="session=1"))) as server:
         answers = []
         threads = [threading.Thread(target=lambda: answers.append(post(server))) for _ in range(8)]
@@ -505,6 +502,15 @@ def test_every_request_has_a_connection_of_its_own():
         wait_for(lambda: not server.open)
         assert not any("cookie" in request.headers for request in server.requests)
     assert request_threads() == []
+
+
+@pytest.mark.parametrize("script", [answering(http(status=503)), then_closing(HALF), *TOO_MUCH.values()])
+def test_failures_leave_nothing_open(script):
+    with Server(script) as server:
+        error = fails(server)
+        wait_for(lambda: not server.open)
+        assert request_threads() == []
+        del error  # until here, nothing was open that it could hold
 
 
 # ---- under the tools that dependants test with ---------------------------------------------------

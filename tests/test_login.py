@@ -58,11 +58,6 @@ def browser(monkeypatch):
 
 
 @pytest.fixture
-def no_browser(monkeypatch):
-    monkeypatch.setattr(webbrowser, "open", lambda url: False)
-
-
-@pytest.fixture
 def person(monkeypatch):
     """Somebody at the prompt: each prompt is given to ``answer``."""
 
@@ -152,12 +147,6 @@ def test_cancel_on_the_consent_page(carto_sandbox, browser, callback_port, perso
         CartoAuth.from_oauth()
     assert (denied.value.error, asked) == ("access_denied", [])
     assert_port_is_free(callback_port)
-
-
-def test_carto_says_no(carto_sandbox, browser, callback_port):
-    carto_sandbox.deny_logins = True
-    with pytest.raises(LoginDenied, match="denies all logins"):
-        CartoAuth.from_oauth()
 
 
 def test_hostile_requests_do_not_end_the_login(carto_sandbox, browser, callback_port):
@@ -281,35 +270,6 @@ def test_a_login_by_hand(carto_sandbox, person, pasted):
     assert f"Copy the code from the {carto_sandbox.url} page" in asked[0]
 
 
-def test_a_code_that_was_used_begins_a_fresh_attempt(carto_sandbox, person):
-    used = []
-
-    def answer(prompt):
-        if not used:
-            used.append(walk_login(CartoPKCE(open_browser=False).get_authorize_url()))
-            return used[0]
-        return walk_login(link_in(prompt))
-
-    asked = person(answer)
-    assert CartoAuth.from_oauth(open_browser=False).get_access_token()
-    assert len(asked) == 2
-    assert "Invalid authorization code" in asked[1] or "did not accept" in asked[1]
-    assert query(link_in(asked[0]))["state"] != query(link_in(asked[1]))["state"]
-
-
-@pytest.mark.parametrize("trouble", ["busy port", "no browser"])
-def test_falling_back_to_copy_paste(carto_sandbox, no_browser, person, callback_port, trouble):
-    asked = person(lambda prompt: walk_login(link_in(prompt)))
-    with contextlib.ExitStack() as stack:
-        if trouble == "busy port":
-            other = stack.enter_context(socket.create_server(("127.0.0.1", callback_port)))
-            assert other
-        assert CartoAuth.from_oauth().get_api_base_url() == carto_sandbox.url
-    (prompt,) = asked
-    assert prompt.startswith({"busy port": "Another program", "no browser": "No browser"}[trouble])
-    assert query(link_in(prompt))["redirect_uri"] == f"{carto_sandbox.url}/auth/token"
-
-
 # ---- web apps ------------------------------------------------------------------------------------
 
 
@@ -331,17 +291,6 @@ def test_a_web_app_with_two_people(carto_sandbox):
     assert one.get_access_token() != two.get_access_token()
 
 
-def test_a_web_app_keeps_the_token_and_asks_only_for_the_base_url_again(carto_sandbox):
-    carto_sandbox.has_tenant = False
-    pending = CartoAuth.begin_oauth(org="acme")
-    code = walk_login(pending.url)
-    with pytest.raises(TenantNotFound, match=f"/sso/{carto_sandbox.organization_id} once"):
-        pending.finish(code)
-    carto_sandbox.has_tenant = True
-    assert pending.finish(code).get_api_base_url() == carto_sandbox.url
-    assert carto_sandbox.count("/oauth/token") == 1
-
-
 def test_a_slip_does_not_burn_a_web_apps_login_and_no_code_is_sent_twice(carto_sandbox):
     pending = CartoAuth.begin_oauth()
     with pytest.raises(Unauthorized):
@@ -356,6 +305,25 @@ def test_a_slip_does_not_burn_a_web_apps_login_and_no_code_is_sent_twice(carto_s
         pending.finish(code)
     assert carto_sandbox.count("/oauth/token") == before
     assert pending.finish(walk_login(pending.url)).get_access_token()
+
+
+@pytest.mark.parametrize("answer", [walk_login, address_after], ids=["code", "address"])
+def test_a_web_apps_login_answers_once_and_only_the_same_answer_finds_the_base_url_later(carto_sandbox, answer):
+    carto_sandbox.has_tenant = False
+    pending, other = CartoAuth.begin_oauth(org="acme"), CartoAuth.begin_oauth()
+    right = answer(pending.url)
+    wrong = ["", "another-code", answer(other.url), "https://evil.example/?code=x&state=y"]
+    with pytest.raises(TenantNotFound, match=f"/sso/{carto_sandbox.organization_id} once"):
+        pending.finish(right)
+    carto_sandbox.has_tenant = True
+    for one in wrong:
+        with pytest.raises(LoginFailed):
+            pending.finish(one)
+    assert pending.finish(right).get_api_base_url() == carto_sandbox.url
+    for one in [*wrong, right]:
+        with pytest.raises(LoginFailed, match="already been answered"):
+            pending.finish(one)
+    assert carto_sandbox.count("/oauth/token") == 1
 
 
 # ---- single sign-on ------------------------------------------------------------------------------

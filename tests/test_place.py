@@ -382,13 +382,6 @@ def test_a_function_in_the_place_of_webbrowsers_is_tried_whatever_was_found(monk
     assert text.opened == []
 
 
-def test_a_method_of_webbrowsers_own_in_the_place_of_its_open(monkeypatch, found):
-    other, program = found("firefox"), webbrowser.BackgroundBrowser("true")
-    monkeypatch.setattr(webbrowser, "open", program.open)
-    browser.open_browser(URL)
-    assert other.opened == []
-
-
 def test_a_browser_that_lasts_as_long_as_its_window(monkeypatch):
     closed = threading.Event()
     monkeypatch.setattr(webbrowser, "open", lambda url: closed.wait(10))

@@ -62,8 +62,8 @@ class PendingLogin(_OfAccount[Account]):
         if redirect_uri is not None:
             require_secure(redirect_uri.partition("?")[0], "redirect_uri")
             login.redirect_uri = redirect_uri
-        self.state = secrets.token_urlsafe(32)
-        self.url = login.get_authorize_url(self.state)
+        self.state: str = secrets.token_urlsafe(32)
+        self.url: str = login.get_authorize_url(self.state)
         self._account = account
         self._login = login
         self._token_info: dict[str, Any] | None = None

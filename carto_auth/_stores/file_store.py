@@ -137,7 +137,7 @@ def read(path: str) -> dict[str, Any]:
     """The document in a file, to look at; ``{}`` where there is none, and where it cannot be read."""
     try:
         return _read_own(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a NUL in the path is a ValueError
         _log.debug("the token cache %s cannot be read (%s): going on without it", path, type(error).__name__)
         return {}
 
@@ -271,8 +271,8 @@ def _lock(path: str, whose: str, *, seconds: float) -> Any:
     target = Path(path)
     if _is_device(target):
         return Lock.IMPOSSIBLE  # /dev is no place for a lock file
-    lock_path = target.with_name(f".{target.name}{whose}.lock")
     try:
+        lock_path = target.with_name(f".{target.name}{whose}.lock")  # which "." has none of
         make_folder(target.parent)
         lock = FileLock(lock_path, timeout=seconds, mode=0o600)
         try:
@@ -285,7 +285,7 @@ def _lock(path: str, whose: str, *, seconds: float) -> Any:
     except Timeout:
         return Lock.BUSY
     except (OSError, ValueError, RuntimeError) as error:
-        _log.debug("going on without the lock %s (%s)", lock_path.name, type(error).__name__)
+        _log.debug("going on without a lock for %s (%s)", path, type(error).__name__)
         return Lock.IMPOSSIBLE
     return lock
 

@@ -12,15 +12,18 @@ import warnings
 
 import pytest
 import redis
-from servers import wait_for
 
-from carto_auth import CartoAuth, cache
-from carto_auth.errors import CredentialsError, InvalidAnswer
+from carto_auth import CartoAuth, _log
+from carto_auth._identity import Identity
+from carto_auth._services import Services
+from carto_auth._stores import Entry, Lock, store_at
+from carto_auth.errors import CredentialsError
 
 pytestmark = pytest.mark.skipif(
     shutil.which("redis-server") is None and not os.environ.get("CI"), reason="Debian: apt install redis-server"
 )
 
+AN_ID = Identity.of_application(Services(), "an-id", "https://x.carto.com")
 START = "from carto_auth import CartoAuth; print(CartoAuth.from_m2m().get_access_token())"
 
 
@@ -59,14 +62,14 @@ def empty(url):
 
 def test_a_fleet_makes_one_request(carto_sandbox, url, tmp_path):
     carto_sandbox.token_delay = 0.3
-    machines = []
-    for number in range(12):
-        home = tmp_path / f"machine-{number}"
+    homes = [tmp_path / f"machine-{number}" for number in range(8)]
+    for home in homes:
         home.mkdir()
-        environment = {**os.environ, "CARTO_AUTH_CACHE": url, "HOME": str(home)}
-        machines.append(
-            subprocess.Popen([sys.executable, "-c", START], env=environment, stdout=subprocess.PIPE, text=True)
-        )
+    environment = {**os.environ, "CARTO_AUTH_CACHE": url}
+    machines = [
+        subprocess.Popen([sys.executable, "-c", START], env={**environment, "HOME": str(home)}, stdout=subprocess.PIPE)
+        for home in homes
+    ]
     tokens = {machine.communicate(timeout=60)[0] for machine in machines}
     assert len(tokens) == 1
     assert carto_sandbox.count("/oauth/token") == 1
@@ -75,11 +78,17 @@ def test_a_fleet_makes_one_request(carto_sandbox, url, tmp_path):
 
 def test_an_entry_ends_with_its_token_and_holds_no_secret(carto_sandbox, url, empty):
     auth = CartoAuth.from_m2m(cache_filepath=url)
-    [key] = [key for key in empty.keys() if b"lock" not in key]  # noqa: SIM118 - Redis's, not a dict's
+    [key] = empty.scan_iter()
     assert 86_000 < empty.ttl(key) <= 86_400
     kept = empty.get(key).decode()
     assert auth.get_access_token() in kept
     assert carto_sandbox.client_secret not in kept + key.decode()
+
+
+def test_an_entry_that_can_be_renewed_is_kept_for_good(url, empty):
+    store_at(url, AN_ID).save(Entry.of({"access_token": "T", "expiration": 4155310800, "refresh_token": "R"}))
+    [key] = empty.scan_iter()
+    assert (empty.ttl(key), store_at(url, AN_ID).load().token.refresh_token) == (-1, "R")
 
 
 def test_accounts_do_not_mix_and_logout_forgets(carto_sandbox, url):
@@ -95,70 +104,43 @@ def test_accounts_do_not_mix_and_logout_forgets(carto_sandbox, url):
     assert carto_sandbox.count("/oauth/token") == 3
 
 
-@pytest.fixture
-def renewal(carto_sandbox, url, empty):
-    """A process that is fetching a token, and holds the lock: the process, and the lock's name in Redis."""
-    carto_sandbox.token_delay = 100
-    environment = {**os.environ, "CARTO_AUTH_CACHE": url}
-    with subprocess.Popen([sys.executable, "-c", START], env=environment) as process:
-        wait_for(lambda: empty.keys("*lock*"))
-        yield process, empty.keys("*lock*")[0]
-        process.kill()
-    carto_sandbox.token_delay = 0
+def test_a_lock_is_one_accounts_and_that_of_a_killed_process_is_soon_free(url):
+    program = f"""
+import os
+from carto_auth._identity import Identity
+from carto_auth._stores import redis_store
+redis_store.LOCK_SECONDS = 1
+with redis_store.RedisStore(Identity(**{vars(AN_ID)}), {url!r}).locked() as lock:
+    assert lock == "held"
+    os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", program]).returncode == -9
+    with store_at(url, AN_ID).locked() as lock, store_at(url, AN_ID.replaced(client_id="b")).locked() as other:
+        assert (lock, other) == (Lock.BUSY, Lock.HELD)
+    with store_at(url, AN_ID).locked_within(10) as lock:
+        assert lock == Lock.HELD
+    with store_at(url, AN_ID).locked() as lock:
+        assert lock == Lock.HELD
 
 
-def test_the_lock_of_a_killed_process_is_soon_free(carto_sandbox, renewal, url, empty):
-    process, lock = renewal
-    process.kill()
-    process.wait()
-    assert 0 < empty.pttl(lock) <= 15_000
-    carto_sandbox.token_delay = 0
-    empty.pexpire(lock, 500)
-    assert CartoAuth.from_m2m(cache_filepath=url).get_access_token()
-
-
-def test_a_long_renewal_keeps_its_lock(renewal, empty):
-    _, lock = renewal
-    empty.pexpire(lock, 8_000)
-    wait_for(lambda: empty.pttl(lock) > 8_000)
-
-
-def test_a_redis_that_is_not_there(carto_sandbox):
-    gone = "redis://:MARKED-PASSWORD@127.0.0.1:9/0"
-    with pytest.warns(UserWarning, match=r"cannot be kept in redis://127\.0\.0\.1:9/0") as told:
-        auth = CartoAuth.from_m2m(cache_filepath=gone)
+@pytest.mark.parametrize("address", ["127.0.0.1:9/0", "127.0.0.1:no-port/0"])
+def test_a_redis_that_cannot_be_used(carto_sandbox, monkeypatch, address):
+    monkeypatch.setattr(_log, "said", set())
+    with pytest.warns(UserWarning, match=f"cannot be kept in redis://{address}") as told:
+        auth = CartoAuth.from_m2m(cache_filepath=f"redis://:MARKED-PASSWORD@{address}")
     assert auth.get_access_token()
-    assert "MARKED" not in "".join(str(one.message) for one in told)
-
-
-def test_what_goes_wrong_under_the_lock_is_told_as_it_is(carto_sandbox, url, requests_mock):
-    """An answer that makes no sense is a ValueError as well, but none of Redis's."""
-    requests_mock.post(f"{carto_sandbox.url}/oauth/token", json={"access_token": 5})
-    with pytest.raises(InvalidAnswer, match="no usable access token"):
-        CartoAuth.from_m2m(cache_filepath=url)
-
-
-def test_an_address_that_is_none(carto_sandbox):
-    with pytest.warns(UserWarning, match="cannot be kept"):
-        auth = CartoAuth.from_m2m(cache_filepath="redis://127.0.0.1:no-port/0")
-    assert auth.get_access_token()
-    with pytest.raises(CredentialsError, match=r"\(Redis: ValueError\)"):
+    with pytest.raises(CredentialsError, match=f"could not be taken out of redis://{address}") as raised:
         auth.logout()
+    assert "MARKED" not in f"{raised.value} {[str(one.message) for one in told]}"
 
 
 @pytest.mark.parametrize("content", ["", "no json", "[]", '{"access_token": 5}', "[" * 100_000])
 def test_damage_is_a_miss_and_heals(carto_sandbox, url, empty, content):
     CartoAuth.from_m2m(cache_filepath=url)
-    [key] = [key for key in empty.keys() if b"lock" not in key]  # noqa: SIM118 - as above
+    [key] = empty.scan_iter()
     empty.set(key, content)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         healed = CartoAuth.from_m2m(cache_filepath=url)
         assert CartoAuth.from_m2m(cache_filepath=url).get_access_token() == healed.get_access_token()
     assert carto_sandbox.count("/oauth/token") == 2
-
-
-def test_flat_entries_as_0_2_0_saves_them(url):
-    entry = {"api_base_url": "https://x.carto.com", "access_token": "T", "expiration": 4155310800}
-    cache.save_cache_file(url, entry)
-    assert cache.load_cache_file(url) == entry

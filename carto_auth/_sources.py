@@ -6,7 +6,7 @@ import os
 import sys
 
 from carto_auth import _log
-from carto_auth._identity import Identity
+from carto_auth._identity import Identity, Owner
 from carto_auth._stores import CARTOS_ACCOUNTS
 from carto_auth._token import EMAIL_CLAIM, LATEST_TIME, is_token_expired, jwt_claims, jwt_expiration
 from carto_auth.discovery import first_visit
@@ -217,8 +217,10 @@ class LoginSource(TokenSource):
 
     def by_a_person(self, token: Token | None) -> dict[str, Any]:
         try:
+            if not self._is_at_home():
+                raise login_required("this object is a copy that came from another process")
             if not self._may_ask():
-                raise login_required()
+                raise login_required("the program has said interactive=False")
             newer = {"interactive": self._interactive, "timeout": self._timeout, "services": self._services}
             return self._seams.log_in(self._open_browser, self._org, **newer)
         except LoginRequired:
@@ -248,7 +250,8 @@ class LoginSource(TokenSource):
         try:
             return self._seams.find_api_base_url(access_token, self._services)
         except TenantNotFound as error:
-            error.remedy = first_visit(self._services, self._org)
+            named = self._org if self._org and self._org.startswith("org_") else None
+            error.remedy = first_visit(self._services, Owner(access_token).organization_id or named)
             raise
 
     def revoke(self, refresh_token: str) -> None:

@@ -252,6 +252,6 @@ def test_what_a_browser_says_is_no_part_of_the_token(person, tmp_path, callback_
     walker = f'{sys.executable} -m carto_auth.sandbox.walker "$1"'
     browser.write_text(f"#!/bin/sh\necho Opening in existing browser session.\n{walker}\n")
     browser.chmod(0o755)
-    done = run("token", BROWSER=str(browser))
+    done = run("token", BROWSER=str(browser), DISPLAY=":0")
     assert (done.returncode, done.stdout[:3], done.stdout.count("\n")) == (0, "eyJ", 1), done.stderr
     assert "existing browser session" in done.stderr

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from carto_auth import _log
 from carto_auth._fork import import_whole
+from carto_auth._frames import clears_frames
 from carto_auth._single_flight import SingleFlight
 from carto_auth._sources import RENEWAL_WAIT_SECONDS
 from carto_auth._stores import NO_TOKEN, Entry, Lock, Refusal, Store, looks
@@ -119,6 +120,7 @@ class Account:
 
     # ---- in use --------------------------------------------------------------------------------
 
+    @clears_frames
     def good_token(self) -> str:
         """The text of a token that is good; renewed first if it has ended, or if it is due and nobody need be asked.
 
@@ -187,7 +189,7 @@ class Account:
 
     def _adopt_newer(self, before: Token | None) -> bool:
         """Take what another process has put into the store since; whether that is good."""
-        entry = self.store.load()
+        entry = self.store.latest(before)
         is_newer = entry is not None and (before is None or entry.token.text != before.text)
         if is_newer and self._adopt(entry):
             _log.debug("another process has renewed the token")

@@ -6,11 +6,11 @@ import os
 import sys
 
 from carto_auth import _log
-from carto_auth._identity import Identity
+from carto_auth._identity import Identity, Owner
 from carto_auth._stores import CARTOS_ACCOUNTS
 from carto_auth._token import EMAIL_CLAIM, LATEST_TIME, is_token_expired, jwt_claims, jwt_expiration
 from carto_auth.discovery import first_visit
-from carto_auth.errors import CredentialsError, LoginRequired, TenantNotFound, Unauthorized
+from carto_auth.errors import CredentialsError, LoginRequired, ServerError, TenantNotFound, Unauthorized
 from carto_auth.pkce import (
     LONGEST_WAIT_SECONDS,
     login_required,
@@ -135,6 +135,8 @@ class M2MSource(TokenSource):
         client_id: str | None,
         client_secret: str | None,
         api_base_url: str | None,
+        *,
+        finds_base_url: bool = False,
     ) -> None:
         super().__init__(
             Identity.of_application(services, client_id, api_base_url),
@@ -145,6 +147,7 @@ class M2MSource(TokenSource):
         self._services = services
         self._client_id = client_id
         self._client_secret = client_secret
+        self._finds_base_url = finds_base_url
 
     @property
     def sharing_key(self) -> tuple[object, ...]:
@@ -155,6 +158,15 @@ class M2MSource(TokenSource):
 
     def quietly(self, token: Token | None) -> dict[str, Any]:
         return self._seams.get_m2m_token(self._client_id, self._client_secret, self._services)
+
+    def base_url(self, access_token: str) -> str | None:
+        if not self._finds_base_url:
+            return None
+        try:
+            return self._seams.find_api_base_url(access_token, self._services)
+        except ServerError as error:
+            error.remedy = "Pass api_base_url=, or set CARTO_API_BASE_URL. You will find it on the Developers page."
+            raise
 
 
 class LoginSource(TokenSource):
@@ -208,14 +220,16 @@ class LoginSource(TokenSource):
         except Unauthorized as error:
             _log.debug("the refresh token was refused: %s", error.message)
             if error.error not in _ENDED:  # a proxy's answer, or a firewall's: the token may be good again
-                error.remedy = "Try again. If it happens again, run: carto-auth logout. Then log in again."
+                error.remedy = error.remedy or "Try again. If it does not help, run: carto-auth logout. Then log in."
                 raise
         return None
 
     def by_a_person(self, token: Token | None) -> dict[str, Any]:
         try:
+            if not self._is_at_home():
+                raise login_required("this object is a copy that came from another process")
             if not self._may_ask():
-                raise login_required()
+                raise login_required("the program has said interactive=False")
             newer = {"interactive": self._interactive, "timeout": self._timeout, "services": self._services}
             return self._seams.log_in(self._open_browser, self._org, **newer)
         except LoginRequired:
@@ -245,7 +259,8 @@ class LoginSource(TokenSource):
         try:
             return self._seams.find_api_base_url(access_token, self._services)
         except TenantNotFound as error:
-            error.remedy = first_visit(self._services, self._org)
+            named = self._org if self._org and self._org.startswith("org_") else None
+            error.remedy = first_visit(self._services, Owner(access_token).organization_id or named)
             raise
 
     def revoke(self, refresh_token: str) -> None:

@@ -38,7 +38,7 @@ class Travels:
     _use_cache: bool
 
     def __getstate__(self) -> dict[str, Any]:
-        cache = self._cache if self._cache.travels else None
+        cache = None if self._cache.is_default else self._cache
         return {"version": _VERSION, **vars(self), "_cache": cache, "_own_warehouse": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -150,6 +150,7 @@ def test_workers_of_a_pool_at_expiry_are_one_request(method, slow_sandbox, tmp_p
 
 def test_login_by_several_processes_is_one_login(slow_sandbox, callback_port, monkeypatch, begin):
     monkeypatch.setenv("BROWSER", f"{sys.executable} -m carto_auth.sandbox.walker %s")
+    monkeypatch.setenv("DISPLAY", ":0")
     processes = [begin(LOGIN, stdin=subprocess.DEVNULL) for _ in range(4)]
     outputs = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, outputs

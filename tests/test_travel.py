@@ -55,7 +55,8 @@ def test_what_is_in_a_pickle(mode, named_by, cache, carto_sandbox, monkeypatch):
     for secret in (b"MARKED", b"ya29."):
         assert secret not in content
     monkeypatch.setenv("CARTO_AUTH_CACHE", "~/on-the-worker.json")
-    assert arrived(carto)._cache_filepath == ("~/on-the-worker.json" if place or mode == "m2m" else None)
+    elsewhere = "redis://127.0.0.1:9/0" if place else "~/on-the-worker.json" if mode == "m2m" else None
+    assert arrived(carto)._cache_filepath == elsewhere
 
 
 def test_a_place_that_the_program_named_goes_along_and_the_default_one_does_not(carto_sandbox, monkeypatch, tmp_path):

@@ -7,7 +7,6 @@ import time
 from contextlib import contextmanager
 
 from carto_auth._services import Services
-from carto_auth._stores import places
 from carto_auth._token import LATEST_TIME, Token, is_time, is_usable_token
 from carto_auth._value import Value
 
@@ -153,11 +152,6 @@ class Store:
         return self._place
 
     @property
-    def travels(self) -> bool:
-        """Whether it may go along in a pickle: it was named by the program, and its address holds no password."""
-        return not self.is_default and (self.place is None or places.shown(self.place) == os.fsdecode(self.place))
-
-    @property
     def keeps(self) -> bool:
         """Whether anything is kept here."""
         return False
@@ -180,6 +174,10 @@ class Store:
         """What is kept; ``None`` for nothing, and for what cannot be read."""
         return None
 
+    def latest(self, before: Token | None) -> Entry | None:
+        """What is kept, wherever others may have put something newer than the token ``before``."""
+        return self.load()
+
     def spare_entries(self) -> Iterator[Entry]:
         """What may be used when :meth:`load` has nothing good: kept where nothing can be written, or in memory."""
         return iter(())
@@ -198,6 +196,17 @@ class Store:
             OSError: it is still there.
         """
         return False
+
+    def check(self, *, writing: bool = False) -> None:
+        """Find out whether what is kept here can be read, or anything be kept, before a person is asked for it.
+
+        Raises:
+            OSError: it cannot, or it is damaged.
+        """
+
+    def accounts(self) -> Iterator[tuple[Identity, Entry]]:
+        """All that is kept in the same place, whosever it is."""
+        return iter(())
 
     @contextmanager
     def locked(self) -> Iterator[str]:

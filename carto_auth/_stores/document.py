@@ -11,16 +11,15 @@ import errno
 import json
 import time
 
+from carto_auth._identity import Identity
 from carto_auth._stores.base import Entry
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
-
-    from carto_auth._identity import Identity
 
     Document = dict[str, Any]
 
@@ -74,6 +73,17 @@ def encoded(document: Document, *, otherwise: Document) -> bytes:
 def entry_of(document: Document, identity: Identity) -> Entry | None:
     """The entry of an account; else the flat one, which may be another account's."""
     return Entry.of(_tokens(document).get(str(identity))) or _flat_entry(document)
+
+
+def entries_of(document: Document) -> Iterator[tuple[Identity, Entry]]:
+    """All entries; the flat one as the login that its token hints at."""
+    for key, kept in _tokens(document).items():
+        identity, entry = Identity.parsed(key), Entry.of(kept)
+        if identity is not None and entry is not None:
+            yield identity, entry
+    flat_entry = _flat_entry(document)
+    if flat_entry is not None:
+        yield Identity.hinted_at_by(flat_entry.token.text), flat_entry
 
 
 def flat(document: Document) -> Document | None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from carto_auth import _log
 from carto_auth._stores.base import Entry, Lock, Store
-from carto_auth._stores.document import LARGEST_FILE, encoded, entry_of, parsed, with_entry, without_entry
+from carto_auth._stores.document import LARGEST_FILE, encoded, entries_of, entry_of, parsed, with_entry, without_entry
 from carto_auth._stores.places import (
     as_path,
     default_filepath,
@@ -70,6 +70,20 @@ class FileStore(Store):
 
     def save(self, entry: Entry) -> None:
         update(self.path, lambda kept: with_entry(kept, self.identity, entry))
+
+    def check(self, *, writing: bool = False) -> None:
+        if writing:
+            update(self.path, dict, always=True)
+            return
+        try:
+            parsed(_content(self.path))
+        except FileNotFoundError:
+            pass
+        except (ValueError, RecursionError):
+            raise OSError(errno.EINVAL, "it is damaged, and counts as empty") from None
+
+    def accounts(self) -> Iterator[tuple[Identity, Entry]]:
+        return entries_of(read(self.path))
 
     def forget(self) -> bool:
         if not os.path.lexists(self.path):
@@ -205,8 +219,10 @@ def _repair_modes(descriptor: int, status: os.stat_result, path: str) -> None:
 # ---- writing -------------------------------------------------------------------------------------
 
 
-def update(path: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
+def update(path: str, change: Callable[[dict[str, Any]], dict[str, Any]], *, always: bool = False) -> bool:
     """Write what ``change`` makes of a file's document, whole or not at all; whether that was anything new.
+
+    What is not new is written only if ``always`` says so.
 
     Nobody but the user can read the file at any time.
 
@@ -225,7 +241,7 @@ def update(path: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> boo
             raise PermissionError(errno.EPERM, "it belongs to another user")
         before = _read_own(path)
         after = change(before)
-        if after == before:
+        if after == before and not always:
             return False
         if lock == Lock.HELD:  # nobody else writes now, so what lies here was left by somebody killed
             _sweep(target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from carto_auth.errors import CredentialsError
+from carto_auth._fork import interrupted
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
@@ -49,10 +49,7 @@ class SingleFlight:
             if wait <= 0:
                 return
             if leader == get_ident():  # a signal handler: its thread cannot wait for itself
-                raise CredentialsError(
-                    "This thread was interrupted in the middle of getting the token that it is asked for.",
-                    remedy="Ask again when it has gone on: outside of the signal handler.",
-                )
+                raise interrupted()
             try:
                 error = flight.exception(timeout=wait)
             except WaitedTooLong:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from carto_auth import _log
 from carto_auth._fork import import_whole
 from carto_auth._frames import clears_frames
-from carto_auth._single_flight import SingleFlight
+from carto_auth._single_flight import SingleFlight, interrupted
 from carto_auth._sources import RENEWAL_WAIT_SECONDS
 from carto_auth._stores import NO_TOKEN, Entry, Lock, Refusal, Store, looks
 from carto_auth._token import Token, jwt_claims
@@ -176,7 +176,8 @@ class Account:
         """Look whether another process has renewed the token; else get a new one, while the others wait for it."""
         if self.token is not before:
             return  # another thread has
-        import_whole("filelock", "carto_auth._http")
+        if not import_whole("filelock", "carto_auth._http"):
+            raise interrupted()
         for is_last in looks(patience, self.source.tell_of_waiting):
             if self._adopt_newer(before):
                 return

@@ -12,8 +12,6 @@ import os
 from _thread import RLock, get_ident
 from contextlib import suppress
 
-from carto_auth.errors import CredentialsError
-
 _importing = RLock()
 _forks_wait = False
 
@@ -22,26 +20,17 @@ _forks_wait = False
 _importers: set[int] = set()
 
 
-def interrupted() -> CredentialsError:
-    """The error for a signal handler that asks for what its own thread is getting, and so cannot wait for it."""
-    return CredentialsError(
-        "This thread was interrupted in the middle of getting the token that it is asked for.",
-        remedy="Ask again when it has gone on: outside of the signal handler.",
-    )
-
-
-def import_whole(*modules: str) -> None:
+def import_whole(*modules: str) -> bool:
     """Import modules, as far as they can be; a fork waits until that is done.
 
-    Raises:
-        CredentialsError: this thread was interrupted while it imported them.
+    ``False`` where this thread was interrupted while it imported, so that it can have none of them now.
     """
     import logging  # noqa: F401 - see below
 
     _let_forks_wait()
     thread = get_ident()
     if thread in _importers:
-        raise interrupted()
+        return False
     with _importing:
         _importers.add(thread)
         try:
@@ -50,6 +39,7 @@ def import_whole(*modules: str) -> None:
                     __import__(module)
         finally:
             _importers.discard(thread)
+    return True
 
 
 def _let_forks_wait() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from carto_auth._fork import interrupted
+from carto_auth.errors import CredentialsError
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
@@ -12,6 +12,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
+
+
+def interrupted() -> CredentialsError:
+    """The error for a signal handler that asks for what its own thread is getting, and so cannot wait for it."""
+    return CredentialsError(
+        "This thread was interrupted in the middle of getting the token that it is asked for.",
+        remedy="Ask again when it has gone on: outside of the signal handler.",
+    )
 
 
 class SingleFlight:

@@ -7,7 +7,6 @@ import json
 import os
 import time
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from carto_auth import _log
@@ -18,8 +17,12 @@ from carto_auth._token import jwt_claims
 from carto_auth._trust import is_cartos_base_url, split_url
 from carto_auth.errors import CredentialsError, InvalidCredential, MissingDependency
 
+# Type checkers take this name for true; typing would cost a start more than all of this package does.
+TYPE_CHECKING = False
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     import redis
 

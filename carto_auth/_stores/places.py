@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -109,7 +110,7 @@ def home_dir() -> str:
         fallback = ""
     if not os.path.isabs(fallback):  # there is no home to look for it in
         return own if has_home else NOWHERE
-    return fallback if not has_home or _is_usable(fallback, making=3) else own
+    return fallback if not has_home or (_is_usable(fallback, making=3) and not _lacks_home(fallback)) else own
 
 
 def _named_home() -> str:
@@ -133,6 +134,12 @@ def _user_home() -> str:
         return "~"
 
 
+def _lacks_home(folder: str) -> bool:
+    """Whether ``folder`` is in the home of a user whose home does not exist."""
+    home = os.path.join(_user_home(), "")
+    return folder.startswith(home) and not os.path.isdir(home)
+
+
 def _is_usable(folder: str, *, making: int) -> bool:
     """Whether files can be kept in ``folder``, where at most so many folders at its end may have to be made."""
     for _ in range(making):
@@ -154,9 +161,12 @@ def make_folder(folder: Path) -> None:
     if folder.is_dir():
         make_private(str(folder))
         return
+    if _lacks_home(str(folder)):
+        raise FileNotFoundError(errno.ENOENT, "the home folder does not exist")
     with suppress(FileExistsError):  # another process may be quicker
-        folder.mkdir(mode=0o700, parents=str(folder) != os.path.join(_user_home(), ".carto-auth"))
-        folder.chmod(0o700)  # a strict umask takes even the owner's rights
+        folder.mkdir(mode=0o700, parents=True)
+        with suppress(OSError):  # a disk may have no modes
+            folder.chmod(0o700)  # a strict umask takes even the owner's rights
 
 
 def make_private(folder: str) -> None:

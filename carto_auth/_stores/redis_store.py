@@ -7,14 +7,14 @@ import json
 import os
 import time
 from contextlib import closing, contextmanager
-from urllib.parse import parse_qsl
 
 from carto_auth import _log
+from carto_auth._identity import Identity
 from carto_auth._stores.base import Entry, Lock, Store
 from carto_auth._stores.file_store import DefaultFileStore
 from carto_auth._stores.places import named_by_environment
 from carto_auth._token import jwt_claims
-from carto_auth._trust import is_cartos_base_url, split_url
+from carto_auth._trust import ca_bundle, is_cartos_base_url, split_url
 from carto_auth.errors import CredentialsError, InvalidCredential, MissingDependency
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
@@ -103,13 +103,28 @@ class RedisStore(Store):
     def save(self, entry: Entry) -> None:
         """Keep an entry until its token's end; for good if it can be renewed by a refresh token."""
         self._save_here(entry)
-        left = (entry.token.end or 0.0) - time.time()
-        lifetime = None if entry.token.refresh_token else max(1, int(left))
+        lifetime = None if entry.token.refresh_token else max(1, int(entry.end - time.time()))
         self._ask(lambda client: client.set(self._key, json.dumps(entry.as_json()), ex=lifetime))
 
+    def check(self, *, writing: bool = False) -> None:
+        self._ask(lambda client: client.get(self._key))
+
+    def accounts(self) -> Iterator[tuple[Identity, Entry]]:
+        keys: list[bytes] = []
+        with _unless_it_fails("listed"):
+            keys = self._ask(lambda client: list(client.scan_iter(f"{PREFIX}{{mode=*}}")))
+        for key in keys:
+            identity = Identity.parsed(key.decode(errors="replace").removeprefix(PREFIX).strip("{}"))
+            entry = RedisStore(identity, self._url).load() if identity else None
+            if identity and entry:
+                yield identity, entry
+
     def forget(self) -> bool:
-        here = self._local.forget()
-        return bool(self._ask(lambda client: client.delete(self._key))) or here
+        try:
+            there = bool(self._ask(lambda client: client.delete(self._key)))
+        finally:
+            here = self._local.forget()
+        return here or there
 
     @contextmanager
     def locked(self) -> Iterator[str]:
@@ -159,9 +174,9 @@ class RedisStore(Store):
             _log.debug("no copy of what is in Redis is kept in %s (%s)", self._local.shown, error.strerror)
 
     def _ask(self, words: Callable[[redis.Redis], Any]) -> Any:
-        """Ask at the address that has the password, which did not come along with a pickle."""
+        """Ask at the address; after a journey, at the one of the environment that has the password as well."""
         named = named_by_environment()
-        return _ask(named if _without_secrets(named) == self.shown else self._url, words)
+        return _ask(named if _without_secrets(named) == self._url else self._url, words)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_place": self.shown, "_url": self.shown}
@@ -186,7 +201,7 @@ def _checked(url: str) -> str:
         InvalidCredential: it cannot.
     """
     parts = split_url(url)
-    options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    options = {option.partition("=")[0] for option in parts.query.split("&") if option}
     unknown = options - _OPTIONS - (_TLS_OPTIONS if parts.scheme == "rediss" else set())
     problem = ""
     if not parts.scheme or parts.fragment or "@" in parts.query:
@@ -206,7 +221,8 @@ def _checked(url: str) -> str:
 
 def _without_secrets(url: str) -> str:
     parts = split_url(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    options = "&".join(option for option in parts.query.split("&") if not option.startswith(("password=", "username=")))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{options and f'?{options}'}"
 
 
 # ---- words with Redis ----------------------------------------------------------------------------
@@ -280,10 +296,8 @@ def _client(url: str, seconds: float) -> redis.Redis:
 
     options: dict[str, Any] = {}
     if url.lower().startswith("rediss:"):
-        from carto_auth._http import connections
-
         # Before version 6, redis-py compares no names unless it is told to.
-        options = {"ssl_ca_certs": connections.ca_bundle(), "ssl_check_hostname": "ssl_cert_reqs=none" not in url}
+        options = {"ssl_ca_certs": ca_bundle(), "ssl_check_hostname": "ssl_cert_reqs=none" not in url}
     scheme, _, rest = url.partition("://")
     return redis.Redis.from_url(
         f"{scheme.lower()}://{rest}",

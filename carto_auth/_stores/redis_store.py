@@ -44,6 +44,9 @@ _QUICK_SECONDS = 0.15
 #: Seconds after which the lock of a process that died is free. A request takes no longer (60 s).
 LOCK_SECONDS = 70
 
+#: Seconds; nobody keeps a quota's refusal for longer.
+_DAY_SECONDS = 86_400.0
+
 #: What may follow the ``?`` of an address; the second half only that of ``rediss://``.
 _OPTIONS = {"db", "username", "password"}
 _TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
@@ -157,13 +160,16 @@ class RedisStore(Store):
     def _believed(self, entry: Entry | None) -> Entry | None:
         """What of an entry is taken: anybody who can write to Redis may have put it there.
 
-        Not another application's token; and of API base URLs, as of those that come from the network, CARTO's own.
+        Not another application's token; of API base URLs, as of those that come from the network, CARTO's own; and no
+        refusal for longer than a day.
         """
         if entry is None:
             return None
         own = self.identity.client_id
         if self.identity.mode == "m2m" and jwt_claims(entry.token.text).get("azp", own) != own:
             return None
+        if entry.refusal is not None and entry.refusal.until > time.time() + _DAY_SECONDS:
+            entry = entry.replaced(refusal=None)
         url = entry.api_base_url
         return entry if url and is_cartos_base_url(url) else entry.replaced(api_base_url=None)
 

@@ -20,12 +20,12 @@ import trustme
 from redis_servers import PASSWORD, Server, free_port
 from servers import wait_for
 
-from carto_auth import CartoAuth, _log
+from carto_auth import CartoAuth, _account, _log
 from carto_auth._identity import Identity
 from carto_auth._services import Services
 from carto_auth._stores import Entry, Lock, redis_store, store_at
 from carto_auth._stores.redis_store import BUDGET_SECONDS
-from carto_auth.errors import CredentialsError
+from carto_auth.errors import CredentialsError, RateLimited
 
 pytestmark = pytest.mark.skipif(
     shutil.which("redis-server") is None and not os.environ.get("CI"), reason="Debian: apt install redis-server"
@@ -226,6 +226,26 @@ def test_what_was_planted_is_judged_like_what_comes_from_the_network(carto_sandb
     server.client.set(key, json.dumps({**kept, "access_token": foreign}))
     computer("third")
     assert CartoAuth.from_m2m(**inline, cache_filepath=server.address).get_access_token() != foreign
+
+
+def test_a_quotas_refusal_is_shared_but_not_for_longer_than_a_day(carto_sandbox, server, computer, monkeypatch):
+    carto_sandbox.rate_limited = 3600
+    with pytest.raises(RateLimited):
+        CartoAuth.from_m2m(cache_filepath=server.address)
+    computer("second")
+    monkeypatch.setattr(_account, "refusals", {})  # as in another process
+    with pytest.raises(RateLimited, match=r"Try again in 3[56]\d\d s"):
+        CartoAuth.from_m2m(cache_filepath=server.address)
+    asked, key = carto_sandbox.count(TOKEN), server.entry()
+    assert 3500 < server.client.ttl(key) <= 3600
+
+    planted = {"refusal": {"until": time.time() + 10 * 86_400, "message": "Planted."}}
+    server.client.set(key, json.dumps(planted))
+    computer("third")
+    monkeypatch.setattr(_account, "refusals", {})
+    carto_sandbox.rate_limited = None
+    assert CartoAuth.from_m2m(cache_filepath=server.address).get_access_token()
+    assert carto_sandbox.count(TOKEN) == asked + 1
 
 
 def test_an_api_base_url_of_cartos_is_taken(server, computer):

@@ -53,8 +53,7 @@ SPARK = """
 from pyspark.sql import SparkSession
 from tasks import main
 
-# Two executors, each a program of its own, as on a cluster.
-session = SparkSession.builder.master("local-cluster[2,2,512]").config("spark.executor.memory", "512m").getOrCreate()
+session = SparkSession.builder.master("local[4]").config("spark.ui.enabled", "false").getOrCreate()
 main(lambda task, values: session.sparkContext.parallelize(list(values), 8).map(task).collect())
 session.stop()
 """

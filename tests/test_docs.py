@@ -211,7 +211,9 @@ LIMITS = {
     "after a failed renewal of a token that is still good": f"after {_account.RETRY_SECONDS:.0f} s",
     "a token that came in place of a refused one": f"for {_account.REFUSAL_SECONDS:.0f} s",
     "a lock in Redis ends by itself": f"after {redis_store.LOCK_SECONDS} s",
-    "all words with Redis": f"{redis_store.BUDGET_SECONDS:.0f} s",
+    "all words with Redis in a start or a renewal": (
+        f"{redis_store.BUDGET_SECONDS:.0f} s; then it is left alone for {redis_store.PAUSE_SECONDS:.0f} s"
+    ),
     "a person has": f"{pkce.LOGIN_SECONDS:.0f} s",
     "an access code can be entered": f"{person.TRIES} times",
     "a connection to the callback": f"{callback.CONNECTION_SECONDS:.0f} s",
@@ -231,7 +233,7 @@ def test_numbers_are_those_of_the_code():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("explanation/cache.md", f"its lock is free after {redis_store.LOCK_SECONDS} s"),
+        ("how-to/clusters.md", f"(`SET ... NX EX {redis_store.LOCK_SECONDS}`"),
         ("explanation/cache.md", f"less than {RENEWAL_LEEWAY_SECONDS:.0f} s, or less than 10 %"),
         ("explanation/cache.md", f"what a request may take ({sending.TOTAL_SECONDS:.0f} s;"),
         ("how-to/log-in.md", f"up to {pkce.LOGIN_SECONDS:.0f} seconds"),

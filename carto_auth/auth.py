@@ -7,6 +7,7 @@ from functools import partial
 
 from carto_auth import cache, credentials, discovery, m2m, pkce
 from carto_auth._account import Account
+from carto_auth._frames import clears_its_frames
 from carto_auth._identity import Identity
 from carto_auth._old_names import OldNames
 from carto_auth._request_auth import RequestAuth, base_url_for, with_renewal
@@ -95,6 +96,7 @@ class _Seams:
         return get_api_base_url(access_token)
 
 
+@clears_its_frames
 class CartoAuth(OldNames, WhoAmI, RequestAuth):
     """A CARTO account's access token, kept and renewed, and what it opens.
 
@@ -491,6 +493,7 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
         allowed_apis: Iterable[str] = ("sql", "maps"),
         referers: Iterable[str] = (),
         expiration: float | None = None,
+        name: str | None = None,
     ) -> RestrictedAuth:
         """An object to draw a map with, in place of this one: its token reads ``grants`` and nothing else.
 
@@ -503,7 +506,8 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
             grants: pairs of a connection's name and what may be read through it: a table
                 (``project.dataset.table``, ``*`` for a part of the name) or the SQL of a query.
             allowed_apis: the APIs that accept the token.
-            referers: the web sites that may use it; all, if there are none.
+            referers: the web sites that may use it, such as ``https://example.com``; all, if there are none.
+            name: what CARTO's lists call the token; a kept one keeps its name.
             expiration: POSIX seconds until which it is good; ``None`` for a token that is good until it is
                 deleted. A kept token is used again if it ends no later, and not before half of that time.
 
@@ -515,7 +519,7 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
         """
         from carto_auth.restricted import Restriction, TokensApi, restricted_token, store_beside
 
-        restriction = Restriction.of(grants, allowed_apis, referers, expiration)
+        restriction = Restriction.of(grants, allowed_apis, referers, expiration, name)
         api = TokensApi(
             base_url_for(self, "CARTO's Tokens API"), partial(with_renewal, self), self._is_api_access_token
         )
@@ -552,13 +556,13 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
             vars(self).update({name: value for name, value in state.items() if name != "version"})
             return
         # One of carto-auth 0.2.0 has the constructor's arguments, each with an underscore before it.
-        known = CartoAuth.__init__.__code__.co_varnames[1:11]
-        CartoAuth.__init__(self, **{name: state[f"_{name}"] for name in known if f"_{name}" in state})
+        CartoAuth.__init__(self, **{name.removeprefix("_"): value for name, value in state.items()})
 
     def __repr__(self) -> str:
         return f"<CartoAuth {self._mode} {self._account.api_base_url or 'without an API base URL'}>"
 
 
+@clears_its_frames
 class RestrictedAuth(CartoAuth):
     """A :class:`CartoAuth` whose token is restricted, and good for all to see who see the map.
 

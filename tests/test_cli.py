@@ -170,7 +170,7 @@ def test_status_and_logout_of_an_application(carto_sandbox):
 
 def test_status_of_what_is_not_cached():
     status = json.loads(run("status", "--json", CARTO_API_TOKEN="t", CARTO_API_BASE_URL="https://x.carto.com").stdout)
-    assert (status["usable"], status["source"]["kind"], status["cache"]) == (True, ORDER[0], None)
+    assert (status["usable"], status["source"]["kind"], status["cache_file"]) == (True, ORDER[0], None)
     file = Path.home() / ".carto_credentials.json"
     file.write_text(json.dumps({"current_profile": "a", "profiles": {"a": {"token": "t", "tenant_id": "gcp-x"}}}))
     file.chmod(0o600)
@@ -203,12 +203,19 @@ def test_sandbox_prints_what_to_export(carto_sandbox):
     process = subprocess.Popen([COMMAND, "sandbox"], stdout=subprocess.PIPE, text=True)
     try:
         lines = [process.stdout.readline() for _ in range(1 + len(carto_sandbox.environment()))]
-        exported = dict(line.removeprefix("export ").strip().split("=", 1) for line in lines[1:])
-        assert set(exported) == set(carto_sandbox.environment())
-        assert run("token", **exported).returncode == 0
+        exported = dict(line[7:].strip().split("=", 1) for line in lines[1:] if line.startswith("export "))
+        unset = {line[6:].strip() for line in lines[1:] if line.startswith("unset ")}
+        assert {*exported, *unset} == set(carto_sandbox.environment())
+        # Somebody's real tokens and caches: in the same shell, they are neither sent nor written to.
+        own = {"CARTO_API_TOKEN": "the-real-one", "CARTO_PROFILE": "mine", "CARTO_AUTH_CACHE": "redis://127.0.0.1:1"}
+        assert set(own) <= unset
+        after = {**own, **dict.fromkeys(unset, ""), **exported}
+        assert run("token", **after).stdout.startswith("ey")
+        assert [file.name for file in Path(exported["CARTO_AUTH_HOME"]).glob("*.json")] == ["token_m2m.json"]
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
+        assert not Path(exported["CARTO_AUTH_HOME"]).exists()
         process.stdout.close()
 
 
@@ -245,6 +252,6 @@ def test_what_a_browser_says_is_no_part_of_the_token(person, tmp_path, callback_
     walker = f'{sys.executable} -m carto_auth.sandbox.walker "$1"'
     browser.write_text(f"#!/bin/sh\necho Opening in existing browser session.\n{walker}\n")
     browser.chmod(0o755)
-    done = run("token", BROWSER=str(browser))
+    done = run("token", BROWSER=str(browser), DISPLAY=":0")
     assert (done.returncode, done.stdout[:3], done.stdout.count("\n")) == (0, "eyJ", 1), done.stderr
     assert "existing browser session" in done.stderr

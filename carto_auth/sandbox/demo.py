@@ -68,7 +68,6 @@ class _Demo:
         before = dict(os.environ)
         # The demo must not see your own tokens, nor a proxy or a CARTO that your environment names.
         os.environ.update(self.sandbox.environment() | {"CARTO_AUTH_HOME": str(self.home)})
-        os.environ.pop("CARTO_AUTH_CACHE", None)
         try:
             self.application()
             auth = self.person()

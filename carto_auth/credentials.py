@@ -182,8 +182,9 @@ def find_access_token(access_token: str | None, api_base_url: str | None, servic
             "There is no API access token: none was passed, and CARTO_API_TOKEN is not set.",
             remedy="Make one on the Developers page of your CARTO Workspace.",
         )
-    if base_url is None and os.path.exists(CliProfile.default().path):
-        base_url = ("the CARTO CLI's file", CliProfile.default().read().api_base_url(services))
+    cli = CliProfile.default()
+    if base_url is None and _cli_source(cli).is_there:
+        base_url = ("the CARTO CLI's file", cli.read().api_base_url(services))
     if base_url is None:
         raise MissingCredential(
             f"There is an access token ({token[0]}), but no API base URL for it.",

@@ -57,6 +57,9 @@ def test_the_wheel(built):
     ours = {name for name in ours if (ROOT / name).is_file()}
     info = f"carto_auth-{carto_auth.__version__}.dist-info"
     others = {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")}
+    share = f"carto_auth-{carto_auth.__version__}.data/data/share"
+    places = ("bash-completion/completions/carto-auth", "fish/vendor_completions.d/carto-auth.fish")
+    others |= {f"{share}/{name}" for name in (*places, "zsh/site-functions/_carto-auth")}
     assert names == ours | others
     assert "carto_auth/py.typed" in names
 
@@ -90,7 +93,7 @@ def test_without_extras_the_command_works(bare):
     done = bare("from carto_auth import __file__, cli; print(__file__); sys.exit(cli.main(['status']))")
     assert "site/carto_auth" in done.stdout
     assert "Run: carto-auth login" in done.stdout
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (4, "")
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,22 @@ def test_readme_programs_run(number, tmp_path, callback_port):
     assert len(sandbox.requests) > 0
 
 
+LIBRARIES = programs((ROOT / "docs" / "libraries.md").read_text())
+
+
+@pytest.mark.parametrize("program", LIBRARIES, ids=lambda program: program.splitlines()[0])
+def test_programs_with_other_libraries_run(program, tmp_path):
+    for library in re.findall(r"(?m)^import (\w+)", program):
+        pytest.importorskip(library)
+    with CartoSandbox() as sandbox:
+        sandbox.credentials_file(tmp_path)
+        environment = {**os.environ, **sandbox.environment()}
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    assert sandbox.count("/oauth/token") == 1
+
+
 def test_readme_is_short_and_installs_ours():
     assert len(README.splitlines()) <= 100
     assert "pip install carto-auth" not in README

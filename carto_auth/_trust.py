@@ -151,12 +151,15 @@ def is_public_name(host: str) -> bool:
     )
 
 
-def tenant_url(tenant_domain: object, named_hosts: Mapping[str, str], *, shown: str) -> str:
-    """The address of a tenant's own host, from the ``tenant_domain`` that the accounts API gave.
+def tenant_url(
+    tenant_domain: object, named_hosts: Mapping[str, str], *, named_by: str = "CARTO's accounts service", shown: str
+) -> str:
+    """The address of a tenant's own host, from the ``tenant_domain`` that the accounts API or the CARTO CLI gave.
 
     Args:
-        tenant_domain: what the accounts API gave.
+        tenant_domain: what it gave.
         named_hosts: the hosts that the user named, with their schemes; they need not be public.
+        named_by: who gave it, for the message.
         shown: ``tenant_domain`` as the message may show it. Who was sent a secret may send it back.
 
     Raises:
@@ -168,7 +171,7 @@ def tenant_url(tenant_domain: object, named_hosts: Mapping[str, str], *, shown: 
         if is_public_name(tenant_domain):
             return f"https://{tenant_domain}"
     raise UntrustedAddress(
-        f"CARTO's accounts service named a tenant that is not a public host name: {shown}.",
+        f"{named_by} named a tenant that is not a public host name: {shown}.",
         remedy=f"Pass api_base_url= yourself. {_WHERE_IT_IS}",
     )
 
@@ -189,12 +192,17 @@ def discovered_base_url(base_url: object, tenant: str, *, shown: str) -> str:
     """
     if isinstance(base_url, str):
         url = normalized_base_url(base_url)
-        if _is_plain(url) and (_is_on_host_of(tenant, url) or _is_at_carto(url)):
+        if is_cartos_base_url(url) or (_is_plain(url) and _is_on_host_of(tenant, url)):
             return url
     raise UntrustedAddress(
         f"The configuration at {split_url(tenant).netloc} names an API address outside CARTO: {shown}.",
         remedy="If it is right, pass it yourself as api_base_url=.",
     )
+
+
+def is_cartos_base_url(url: str) -> bool:
+    """Whether ``url`` is an address of CARTO's cloud, whoever says that it is an API base URL."""
+    return _is_plain(url) and _is_at_carto(url)
 
 
 def _is_plain(url: str) -> bool:

@@ -65,7 +65,7 @@ class CartoSandbox(Switches):
             statuses, such as ``{"/accounts": 503}``; ``None`` for no outage.
         rate_limited: seconds for ``Retry-After``: the token endpoint answers 429; ``None`` for no limit.
         deny_logins: whether ``/authorize`` refuses everybody with ``access_denied`` (False).
-        has_tenant: whether the account belongs to a CARTO organization (True); joining one at ``/sso/acme`` sets it.
+        has_tenant: whether the account belongs to a CARTO organization (True); joining one at ``/sso/org_…`` sets it.
         has_warehouse: whether the account has a CARTO Data Warehouse (True).
         token_delay: seconds that the token endpoint waits before it answers (0.0).
         token_quota: how many API access tokens an account may have; ``None`` for any number.

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from google.cloud import bigquery
     from typing_extensions import Self
 
+    from carto_auth._warehouse.google_credentials import WarehouseCredentials
     from carto_auth._warehouse.token import Warehouse
     from carto_auth.restricted import Restriction, TokensApi
 
@@ -479,6 +480,20 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
         from carto_auth._warehouse.client import bigquery_client
 
         return bigquery_client(self, self._warehouse(), self._services.bigquery_url, client_options)
+
+    def get_carto_dw_google_credentials(self) -> WarehouseCredentials:
+        """Google credentials for the account's CARTO Data Warehouse, for libraries beside the BigQuery client.
+
+        They are a ``google.auth.credentials.Credentials``, renew themselves, can be pickled, and have the warehouse's
+        ``project_id``.
+
+        Raises:
+            MissingDependency: the extra ``carto-dw`` is not installed. It is an ``ImportError`` too.
+            CredentialsError: what :meth:`get_carto_dw_credentials` raises.
+        """
+        from carto_auth._warehouse.client import google_credentials
+
+        return google_credentials(self, self._warehouse())
 
     def get_bigquery_client(self, **client_options: Any) -> bigquery.Client:
         """Another name of :meth:`get_carto_dw_client`, as it was once called."""

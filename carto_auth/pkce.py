@@ -234,12 +234,14 @@ class CartoPKCE:
         parameters = {
             "client_id": self._services.client_id,
             "response_type": "code",
-            "audience": AUDIENCE,
+            "audience": self._services.audience,
             "redirect_uri": self.redirect_uri,
             "code_challenge": self._attempt.challenge,
             "code_challenge_method": "S256",
             "state": self._attempt.state,
         }
+        if self._services.scope:
+            parameters["scope"] = self._services.scope
         organization_id = self._find_organization()
         if organization_id:
             parameters["organization"] = organization_id
@@ -416,7 +418,7 @@ class CartoPKCE:
         form = {
             "grant_type": "authorization_code",
             "client_id": self._services.client_id,
-            "audience": AUDIENCE,
+            "audience": self._services.audience,
             "code": code,
             "redirect_uri": self.redirect_uri,
             "code_verifier": self._attempt.verifier or "",

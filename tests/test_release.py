@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import carto_auth
 
@@ -113,3 +114,18 @@ def test_the_changelog_has_this_version_with_its_date():
     version, date = re.search(r"^## ([\d.]+) - (\d{4}-\d\d-\d\d)$", text, re.MULTILINE).groups()
     assert version == carto_auth.__version__
     assert date >= "2026-11-25"
+
+
+def test_the_conda_recipe_has_the_same_version_and_dependencies(built):
+    said = zipfile.ZipFile(built[0]).read(f"carto_auth-{carto_auth.__version__}.dist-info/METADATA").decode()
+    needed = {name.lower() for name in re.findall(r"^Requires-Dist: ([^;\n]+)$", said, re.MULTILINE)}
+    recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text())
+    run = {line.replace(" ", "") for line in recipe["requirements"]["run"] if not line.startswith("python ")}
+    assert run == needed
+    assert recipe["context"]["version"] == carto_auth.__version__
+
+
+def test_actions_are_pinned_by_hash():
+    for workflow in (ROOT / ".github" / "workflows").glob("*.yml"):
+        for used in re.findall(r"uses: (\S+)", workflow.read_text()):
+            assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", used), used

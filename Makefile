@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The tests start hundreds of interpreters, each of which would compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-peers test-all venvs venv lint types check docs pictures audit bench clean
+.PHONY: help demo test test-peers test-all venvs venv lint types check coverage docs pictures audit bench clean
 
 help:
 	@echo "make demo        see the main job work, on a CARTO sandbox on this computer"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-peers  run the tests with real browsers, notebooks, terminals, clusters and Redis"
 	@echo "make test-all    run the tests on every supported Python that is installed"
 	@echo "make check       tests, lint and types, as CI runs them"
+	@echo "make coverage    run the tests, and show which lines and branches none of them runs"
 	@echo "make docs        build the site of the documents, in site/"
 	@echo "make pictures    make the documents' pictures again, with Chromium"
 	@echo "make audit       look for known vulnerabilities in what is installed"
@@ -62,6 +63,9 @@ types: $(VENV)/.lint
 
 check: test lint types
 
+coverage: $(VENV)/.test
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
+
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs site
 	@echo "Open site/index.html"
@@ -109,4 +113,4 @@ $(VENV)/.release: pyproject.toml $(VENV)/.demo
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-* build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The tests start hundreds of interpreters, each of which would compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-peers test-all venvs venv lint types check coverage docs pictures audit bench clean
+.PHONY: help demo test test-peers test-all venvs venv lint types check coverage docs pictures audit completions bench clean
 
 help:
 	@echo "make demo        see the main job work, on a CARTO sandbox on this computer"
@@ -18,6 +18,7 @@ help:
 	@echo "make docs        build the site of the documents, in site/"
 	@echo "make pictures    make the documents' pictures again, with Chromium"
 	@echo "make audit       look for known vulnerabilities in what is installed"
+	@echo "make completions  write the files by which shells complete the command"
 	@echo "make bench       compare with carto-auth 0.2.0, side by side"
 	@echo "make clean       remove what the above made"
 
@@ -75,6 +76,9 @@ pictures: $(VENV)/.peers
 
 audit: $(VENV)/.release
 	$(BIN)/pip-audit --local --skip-editable
+
+completions: $(VENV)/.lint
+	for shell in bash zsh fish; do $(BIN)/shtab -s $$shell carto_auth.cli.parser >completions/carto-auth.$$shell; done
 
 bench: | $(VENV)/bin/python
 	@$(BIN)/python benchmarks/bench.py

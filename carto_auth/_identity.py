@@ -1,9 +1,11 @@
-"""Identity: whose a token is."""
+"""Identity: whose a token is. Owner: what the token itself says of that."""
 
 from __future__ import annotations
 
+import time
+
 from carto_auth._services import AUDIENCE
-from carto_auth._token import jwt_claims
+from carto_auth._token import ACCOUNT_CLAIM, EMAIL_CLAIM, LATEST_TIME, jwt_claims
 from carto_auth._trust import normalized_base_url
 from carto_auth._value import Value
 
@@ -67,6 +69,23 @@ class Identity(Value):
             if value or name not in ("account", "restriction")
         )
 
+    @classmethod
+    def parsed(cls, text: str) -> Identity | None:
+        """The identity that ``str`` has made this text of; ``None`` for any other text."""
+        fields = (field.partition("=") for field in text.split("&"))
+        values = {name: value.replace("%26", "&").replace("%25", "%") for name, _, value in fields}
+        try:
+            return cls(**values)
+        except TypeError:
+            return None
+
+    @classmethod
+    def hinted_at_by(cls, token: str) -> Identity:
+        """The login that a token of which nobody has said whose it is may come from."""
+        claims = jwt_claims(token)
+        issuer, client_id, organization = (str(claims.get(name) or "") for name in ("iss", "azp", "org_id"))
+        return cls("oauth", f"{issuer.rstrip('/')}/oauth/token", AUDIENCE, client_id, organization)
+
     def is_contradicted_by(self, token: str, api_base_url: object) -> bool:
         """Whether a token that somebody kept beside ``api_base_url`` without saying whose it is, is another account's.
 
@@ -87,3 +106,39 @@ class Identity(Value):
 
     def _is_for(self, api_base_url: object) -> bool:
         return isinstance(api_base_url, str) and normalized_base_url(api_base_url) == self.api_base_url
+
+
+class Owner:
+    """Who a token says that it belongs to: hints for people to read, never trust.
+
+    Attributes:
+        email: of the person, or of an application's owner; ``None`` where the token does not say.
+        account_id: CARTO's id of the account (``ac_...``), or ``None``.
+        organization_id: the Auth0 id (``org_...``) of the SSO organization that the login went through, or ``None``.
+    """
+
+    def __init__(self, token: str) -> None:
+        claims = jwt_claims(token)
+        self.email = _text(claims.get(EMAIL_CLAIM))
+        self.account_id = _text(claims.get(ACCOUNT_CLAIM))
+        self.organization_id = _text(claims.get("org_id"))
+
+    def logged_in(self, end: float | None, org: str | None) -> str:
+        """A sentence for people: who is logged in, and until when (POSIX seconds), by this computer's local time.
+
+        ``org`` is the organization as it was asked for; its name says more than its id.
+        """
+        name = f" as {self.email}" if self.email else ""
+        organization = f" (organization {org or self.organization_id})" if self.organization_id else ""
+        return f"Logged in{name}{organization}{_until(end)}"
+
+
+def _text(claim: object) -> str | None:
+    return claim if isinstance(claim, str) and claim and claim.isprintable() else None
+
+
+def _until(end: float | None) -> str:
+    if not end or end >= LATEST_TIME:
+        return ""
+    clock, day = time.strftime("%H:%M %Y-%m-%d", time.localtime(end)).split()
+    return f", until {clock}" + ("" if day == time.strftime("%Y-%m-%d") else f" on {day}")

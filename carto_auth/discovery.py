@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from carto_auth._frames import clears_frames
 from carto_auth._services import Services
 from carto_auth._trust import discovered_base_url, tenant_url
-from carto_auth.errors import CredentialsError, ServerError, TenantNotFound
+from carto_auth.errors import ServerError, TenantNotFound
+
+# Type checkers take this name for true; typing would cost a start more than all of this package does.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # The network and the YAML parser are imported in the functions: a start with a good token needs neither.
 
 
+@clears_frames
 def get_api_base_url(access_token: str, *, services: Services | None = None) -> str:
     """Find the API base URL of the account that a token belongs to, such as ``https://gcp-us-east1.api.carto.com``.
 
@@ -29,16 +37,33 @@ def get_api_base_url(access_token: str, *, services: Services | None = None) -> 
         ServerError: another answer was not a success, or makes no sense.
         ServiceUnreachable: no answer came.
     """
-    from carto_auth import _configuration, _http
-
     services = services or Services.from_environment()
     domain = _tenant_domain(access_token, services)
-    tenant = tenant_url(domain, services.named_hosts, shown=_http.shown(domain, [access_token]))
+    return get_tenant_base_url(domain, services, named_by="CARTO's accounts service", secrets=(access_token,))
+
+
+def get_tenant_base_url(domain: object, services: Services, *, named_by: str, secrets: Sequence[str]) -> str:
+    """Find the API base URL of a tenant, in the configuration at its own domain.
+
+    Args:
+        domain: the tenant's domain, which is judged first.
+        services: the services whose hosts need not be public.
+        named_by: who named the domain, for the message.
+        secrets: what must not show in a message. Who was sent a secret may send it back.
+
+    Raises:
+        UntrustedAddress: the domain, or the address that it names, is none to which a token may be sent.
+        ServerError: its answer was not a success, or makes no sense.
+        ServiceUnreachable: no answer came.
+    """
+    from carto_auth import _configuration, _http
+
+    tenant = tenant_url(domain, services.named_hosts, named_by=named_by, shown=_http.shown(domain, secrets))
     configuration = _http.get_text(
         f"{tenant}/config.yaml", failure="The configuration of the CARTO organization could not be read"
     )
     base_url = _configuration.api_base_url_in(configuration)
-    return discovered_base_url(base_url, tenant, shown=_http.shown(base_url, [access_token]))
+    return discovered_base_url(base_url, tenant, shown=_http.shown(base_url, secrets))
 
 
 def _tenant_domain(access_token: str, services: Services) -> object:
@@ -74,29 +99,29 @@ def _no_tenant(services: Services, error: ServerError | None) -> TenantNotFound:
     )
 
 
-def first_visit(services: Services, org: str | None = None) -> str:
-    """What a person without a CARTO organization has to do once; ``org`` is that of the SSO login."""
+def first_visit(services: Services, organization_id: str | None = None) -> str:
+    """What a person without a CARTO organization has to do once; the id is that of the SSO login (``org_...``)."""
     from urllib.parse import quote
 
     app_url = services.app_url.rstrip("/")
-    if org is None:
-        page = f"{app_url} once and finish the sign-up (with SSO: {app_url}/sso/ and the name of your organization)"
-    elif org.startswith("org_"):
-        page = f"{app_url}/sso/ with the name of your organization at its end, once"
+    if organization_id:
+        page = f"{app_url}/sso/{quote(organization_id, safe='')} once"
     else:
-        page = f"{app_url}/sso/{quote(org, safe='')} once"
+        page = f"{app_url} once and finish the sign-up (with SSO: {app_url}/sso/ and the id of your organization)"
     return f"Visit {page}, then try again; the login is kept."
 
 
-def get_organization_id(organization: str, *, services: Services | None = None) -> str:
-    """Find the Auth0 id (``org_...``) of an SSO organization.
+def get_organization_id(organization: str, *, services: Services | None = None) -> str | None:
+    """Find the Auth0 id (``org_...``) of an organization with single sign-on.
 
     Args:
         organization: its name, or its id, which is returned as it is.
         services: the services to ask; those of the environment, else CARTO's own.
 
+    Returns:
+        The id; ``None`` for an organization without SSO and for one that does not exist: CARTO does not tell which.
+
     Raises:
-        CredentialsError: there is no SSO organization of that name.
         UntrustedAddress: the environment names an address that is neither https nor on this computer.
         ServerError: the answer was not a success, or makes no sense.
         ServiceUnreachable: no answer came.
@@ -104,7 +129,7 @@ def get_organization_id(organization: str, *, services: Services | None = None) 
     if organization.startswith("org_"):
         return organization
     if organization in (".", "..") or not organization.isprintable():  # a path, or not text that can be sent
-        raise _unknown_organization(organization)
+        return None
     from urllib.parse import quote
 
     from carto_auth import _http
@@ -115,13 +140,4 @@ def get_organization_id(organization: str, *, services: Services | None = None) 
         failure=f"CARTO did not say which organization {organization!r} is",
     )
     identifier = answer.get("auth0orgId")
-    if not isinstance(identifier, str) or not identifier:
-        raise _unknown_organization(organization)
-    return identifier
-
-
-def _unknown_organization(organization: str) -> CredentialsError:
-    return CredentialsError(
-        f"CARTO knows no SSO organization called {organization!a}.",
-        remedy="Check its name with your administrator, or pass its id, which begins with org_.",
-    )
+    return identifier if isinstance(identifier, str) and identifier else None

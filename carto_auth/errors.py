@@ -86,6 +86,18 @@ class CredentialsError(Exception):
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}" if self.remedy else self.message
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows, which asks for it by this name: first the message, then the program's own lines."""
+        import traceback
+
+        package = __file__.rpartition("errors")[0]
+        lines = [f"{type(self).__name__}: {self}"]
+        for frame in traceback.extract_tb(self.__traceback__):
+            if frame.filename.startswith(package):
+                break
+            lines += traceback.format_list([frame]) if "IPython" not in frame.filename else []
+        return lines
+
 
 class CredentialsFileNotFound(CredentialsError, FileNotFoundError):
     """No credentials file was found at its path, or in any of the usual places."""

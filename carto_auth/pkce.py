@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
+from carto_auth._frames import clears_frames, clears_its_frames
+from carto_auth._identity import Owner
 from carto_auth._login.pending import PendingLogin
 from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI, Services
 from carto_auth._token import parse_token_answer
-from carto_auth._trust import require_secure
 from carto_auth._value import Value
 from carto_auth.errors import LoginFailed, Unauthorized
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from carto_auth._login.person import Conversation
     from carto_auth._login.response import AuthorizationResponse
+    from carto_auth._login.talk import Screen
     from carto_auth.errors import LoginRequired
 
 __all__ = [
@@ -46,6 +48,7 @@ LOGIN_SECONDS = 300.0
 LONGEST_WAIT_SECONDS = 7 * 86_400.0
 
 
+@clears_frames
 def get_oauth_token_info(
     open_browser: bool = True,
     org: str | None = None,
@@ -76,6 +79,7 @@ def get_oauth_token_info(
     return CartoPKCE(open_browser, org, interactive=interactive, timeout=timeout, services=services).get_token_info()
 
 
+@clears_frames
 def refresh_oauth_token_info(refresh_token: str, *, services: Services | None = None) -> dict[str, Any]:
     """Exchange a refresh token for a new token info (RFC 6749 section 6).
 
@@ -94,6 +98,7 @@ def refresh_oauth_token_info(refresh_token: str, *, services: Services | None = 
     return {"refresh_token": refresh_token, **parse_token_answer(answer, time.time())}
 
 
+@clears_frames
 def revoke_refresh_token(refresh_token: str, *, services: Services | None = None) -> None:
     """Make a refresh token worthless (RFC 7009).
 
@@ -116,7 +121,7 @@ class Attempt(Value):
         verifier: the secret that ties the code to this program (RFC 7636 section 4.1); ``None`` before it begins.
     """
 
-    secret_fields = ("state", "verifier")
+    secret_fields: tuple[str, ...] = ("state", "verifier")
 
     def __init__(self, redirect_uri: str, state: str | None = None, verifier: str | None = None) -> None:
         self.redirect_uri = redirect_uri
@@ -135,6 +140,7 @@ class Attempt(Value):
         return None if self.verifier is None else code_challenge(self.verifier)
 
 
+@clears_its_frames
 class CartoPKCE:
     """One person's login, as a protocol: the link, the state, the verifier and the exchange of the code.
 
@@ -154,7 +160,7 @@ class CartoPKCE:
     Raises:
         TypeError: ``timeout`` is no number.
         ValueError: it is negative.
-        UntrustedAddress: the person would be sent to an address that is neither https nor on this computer.
+        UntrustedAddress: the environment names an address that is neither https nor on this computer.
     """
 
     def __init__(
@@ -168,16 +174,15 @@ class CartoPKCE:
     ) -> None:
         from carto_auth._login.place import browser_is_elsewhere
 
-        self.open_browser = bool(open_browser) and not browser_is_elsewhere()
+        self.open_browser: bool = bool(open_browser) and not browser_is_elsewhere()
         self.org = org
         self._services = services or Services.from_environment()
-        for address in (self._services.auth_url, self._services.app_url):  # where the person is sent
-            require_secure(address, "services=")
         self._attempt = Attempt(REDIRECT_URI if self.open_browser else self._services.code_page_url)
         self._interactive = interactive
         self._timeout = login_seconds(timeout)
         self._deadline = float("inf")
         self._organization_id: str | None = None
+        self._screen: Screen | None = None
 
     # ---- one attempt ---------------------------------------------------------------------------
 
@@ -189,6 +194,15 @@ class CartoPKCE:
     @redirect_uri.setter
     def redirect_uri(self, redirect_uri: str) -> None:
         self._attempt = self._attempt.replaced(redirect_uri=redirect_uri)
+
+    @property
+    def attempt(self) -> Attempt:
+        """The present try; a program that goes on with a login of another process keeps it, and sets it again."""
+        return self._attempt
+
+    @attempt.setter
+    def attempt(self, attempt: Attempt) -> None:
+        self._attempt = attempt
 
     @property
     def _code_verifier(self) -> str | None:
@@ -227,16 +241,27 @@ class CartoPKCE:
             "code_challenge_method": "S256",
             "state": self._attempt.state,
         }
-        if self.org:
-            parameters["organization"] = self._organization(self.org)
+        organization_id = self._find_organization()
+        if organization_id:
+            parameters["organization"] = organization_id
         return f"{self._services.authorize_url}?{urlencode(parameters)}"
 
-    def _organization(self, org: str) -> str:
-        from carto_auth.discovery import get_organization_id
-
+    def _find_organization(self) -> str:
+        """The id of the organization that was asked for; ``""`` when none was, or when it has no single sign-on."""
         if self._organization_id is None:
-            self._organization_id = get_organization_id(org, services=self._services)
+            from carto_auth.discovery import get_organization_id
+
+            self._organization_id = (self.org and get_organization_id(self.org, services=self._services)) or ""
         return self._organization_id
+
+    def _notice(self) -> str:
+        """What the person should know of the organization that was asked for."""
+        if not self.org or self._find_organization():
+            return ""
+        return (
+            f"CARTO knows no organization with single sign-on called {self.org!r}, so this is the usual login. "
+            "If that is a typing error, stop and correct it."
+        )
 
     # ---- the person ----------------------------------------------------------------------------
 
@@ -250,7 +275,11 @@ class CartoPKCE:
             LoginFailed: no usable code was given.
             CredentialsError: ``org`` is a name, and no organization of that name was found.
         """
+        from carto_auth._login.place import is_asking_forbidden
+
         if self._interactive is False:
+            raise login_required("the program has said interactive=False")
+        if is_asking_forbidden():
             raise login_required()
         self._deadline = time.monotonic() + self._timeout
         use_browser = self.open_browser if open_browser is None else open_browser
@@ -259,7 +288,9 @@ class CartoPKCE:
 
     def _conversation(self) -> Conversation:
         from carto_auth._login.person import Conversation
+        from carto_auth._login.talk import Screen
 
+        self._screen = self._screen or Screen()
         return Conversation(
             begin=self._begin,
             judge=self._judge,
@@ -271,6 +302,8 @@ class CartoPKCE:
             site=self._services.app_url,
             timeout=self._timeout,
             seconds_left=self._seconds_left,
+            notice=self._notice,
+            screen=self._screen,
         )
 
     def _begin(self, redirect_uri: str) -> str:
@@ -354,6 +387,17 @@ class CartoPKCE:
         """
         if code is not None:
             return self._exchange(code)
+        try:
+            info = self._info_from_a_person()
+        except BaseException:
+            if self._screen is not None:
+                self._screen.replace("This login has ended.")
+            raise
+        if self._screen is not None:
+            self._screen.end(Owner(info["access_token"]).logged_in(info["expiration"], self.org))
+        return info
+
+    def _info_from_a_person(self) -> dict[str, Any]:
         refused = [self.get_authorization_code()]
         for _ in range(2):
             try:
@@ -386,9 +430,20 @@ class CartoPKCE:
                 failure="CARTO did not accept the access code",
             )
         except Unauthorized as error:
-            error.remedy = "A code works once, and only for a short time: begin a new login."
+            error.remedy = error.remedy or "A code works once, and only for a short time: begin a new login."
             raise
-        return parse_token_answer(answer, time.time())
+        info = parse_token_answer(answer, time.time())
+        self._require_organization(Owner(info["access_token"]).organization_id)
+        return info
+
+    def _require_organization(self, organization_id: str | None) -> None:
+        """Compare the organization that a token names, if it names one, with the one that was asked for."""
+        if self.org and organization_id and organization_id != self._find_organization():
+            raise LoginFailed(
+                f"This login is to another organization ({organization_id}) than the one that was asked for "
+                f"({self.org!r}).",
+                remedy=f"Log out at {self._services.app_url} in your browser, or correct the name. Then try again.",
+            )
 
 
 _OWN_INPUT = CartoPKCE._input
@@ -396,16 +451,16 @@ _OWN_INPUT = CartoPKCE._input
 
 def somebody_may_log_in() -> bool:
     """Whether there is a person for a login, or a program that has replaced :meth:`CartoPKCE._input` and answers."""
-    from carto_auth._login.place import somebody_is_here
+    from carto_auth._login.place import is_asking_forbidden, somebody_is_here
 
-    return CartoPKCE._input is not _OWN_INPUT or somebody_is_here()
+    return (CartoPKCE._input is not _OWN_INPUT and not is_asking_forbidden()) or somebody_is_here()
 
 
-def login_required() -> LoginRequired:
-    """The error for a login where nobody can be asked."""
+def login_required(reason: str | None = None) -> LoginRequired:
+    """The error for a login where nobody can be asked, with the reason: as given, else as seen."""
     from carto_auth._login import place
 
-    return place.login_required()
+    return place.login_required(reason)
 
 
 def login_seconds(timeout: Any) -> float:

@@ -31,10 +31,12 @@ with st.form("code", clear_on_submit=True):
     submitted = st.form_submit_button("3. Continue")
 
 if submitted:
+    answer = code or st.session_state.get("answer", "")
     try:
-        st.session_state.auth = st.session_state.login.finish(code)
+        st.session_state.auth = st.session_state.login.finish(answer)
     except TenantNotFound as error:
-        st.error(str(error))  # the login is kept: after that visit, "Continue" needs no other code
+        st.session_state.answer = answer  # the login is kept: after that visit, "Continue" needs no other code
+        st.error(str(error))
     except CredentialsError as error:
         st.session_state.problem = str(error)
         del st.session_state.login  # a login takes only one code, so the next try needs a new link

@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import pytest
 from clocks import StoppedClock
 
-from carto_auth import CartoAuth, CredentialsError, LoginRequired, _log, auth
+from carto_auth import CartoAuth, CredentialsError, LoginRequired, _account, _log, _token, auth
 from carto_auth._account import RETRY_SECONDS, Account
 from carto_auth._identity import Identity
 from carto_auth._services import Services
@@ -52,8 +52,8 @@ class Source(TokenSource):
     def quietly(self, token):
         return self._answer() if self.renews_quietly(token) else None
 
-    def by_a_person(self):
-        return super().by_a_person() if self.quiet is None else self._answer()
+    def by_a_person(self, token):
+        return super().by_a_person(token) if self.quiet is None else self._answer()
 
     def _answer(self):
         self.requests += 1
@@ -72,19 +72,14 @@ class Memory(Store):
     def __init__(self, entry=None, lock=Lock.HELD):
         super().__init__(IDENTITY)
         self.entry, self.lock, self.spare = entry, lock, []
-        self.loads, self.saves = 0, 0
-        self.before_a_load = lambda: None
 
     def load(self):
-        self.loads += 1
-        self.before_a_load()
         return self.entry
 
     def spare_entries(self):
         return iter(self.spare)
 
     def save(self, entry):
-        self.saves += 1
         self.entry = entry
 
     def forget(self):
@@ -125,6 +120,8 @@ def clock(monkeypatch):
     clock = StoppedClock(1_800_000_000.0)
     monkeypatch.setattr(time, "time", clock)
     monkeypatch.setattr(_log, "said", set())
+    monkeypatch.setattr(_account, "refusals", {})
+    monkeypatch.setattr(_token, "RENEWAL_SPREAD_SHARE", 0.0)
     return clock
 
 
@@ -208,24 +205,6 @@ def test_what_another_process_has_got_is_used(clock):
     assert (carto.good_token(), source.requests) == ("theirs", 1)
 
 
-def test_whoever_waits_for_another_process_watches_its_entry(clock):
-    source, store = Source(), Memory(lock=Lock.BUSY)
-
-    def they_are_done_at_the_third_look():
-        if store.loads == 3:
-            store.entry = entry("theirs", clock.now + HOUR)
-
-    store.before_a_load = they_are_done_at_the_third_look
-    assert (account(source, store).good_token(), source.requests) == ("theirs", 0)
-
-
-def test_ahead_of_the_end_nobody_waits_for_another_process(clock):
-    source, store = Source(), Memory(lock=Lock.BUSY)
-    carto = account(source, store)
-    carto.token = Token.of("first", clock.now + 30, clock.now - HOUR)
-    assert (carto.good_token(), source.requests, store.saves) == ("first", 0, 0)
-
-
 @pytest.mark.parametrize("lock", [Lock.BUSY, Lock.IMPOSSIBLE])
 def test_whoever_cannot_lock_goes_on_when_the_patience_is_at_its_end(lock):
     source = Source()
@@ -299,17 +278,6 @@ def test_a_token_is_kept_even_when_its_base_url_cannot_be_found():
     assert (source.requests, started(source, store).api_base_url, source.base_url.call_count) == (1, BASE, 3)
 
 
-def test_the_refresh_token_does_not_travel(clock, tmp_path):
-    carto = CartoAuth("oauth", BASE, interactive=False)
-    carto._access_token = "a-token"
-    carto._expiration = clock.now + HOUR
-    content = pickle.dumps(carto)
-    assert pickle.loads(content).get_access_token() == "a-token"
-    account = Account(Source(), Store(IDENTITY), Seams())
-    account.token = Token.of("a-token", clock.now + HOUR, refresh_token="a-refresh-token")
-    assert account.__getstate__()["token"] == Token.of("a-token", clock.now + HOUR)
-
-
 # ---- CartoAuth: whose token it is ----------------------------------------------------------------
 
 
@@ -343,8 +311,8 @@ def start(mode="m2m", path=None, **options):
     return CartoAuth.from_m2m(cache_filepath=path, **{"api_base_url": BASE, **CLIENT, **options})
 
 
-def flat_file(path, token, expiration, base_url=BASE):
-    path.write_text(json.dumps({"api_base_url": base_url, "access_token": token, "expiration": expiration}))
+def flat_file(path, token, expiration):
+    path.write_text(json.dumps({"api_base_url": BASE, "access_token": token, "expiration": expiration}))
     path.chmod(0o600)
 
 
@@ -373,31 +341,20 @@ def test_a_base_url_of_one_program_is_not_everybodys(logins, file):
     assert (logins.call_count, auth.get_api_base_url.call_count) == (1, 1)
 
 
-PUBLIC = {"iss": "https://auth.carto.com/", "azp": "0dxb8HR3ATXCxJiPOJVHsLoHoAtbRX6u"}
-OWN = {**PUBLIC, "azp": "an-id"}
+OWN = {"iss": "https://auth.carto.com/", "azp": "an-id"}
 ADOPTION = {
-    # what a file of 0.2.0 holds (claims of its token or None, its base URL), who starts, is it adopted?
-    "an application's opaque token": (None, BASE, "m2m", {}, True),
-    "an application's own token": (OWN, BASE, "m2m", {}, True),
-    "another application's token": ({**OWN, "azp": "another"}, BASE, "m2m", {}, False),
-    "an application's token of another region": (OWN, OTHER_BASE, "m2m", {}, False),
-    "another token service's token": ({**OWN, "iss": "https://carto.example.com/auth/"}, BASE, "m2m", {}, False),
-    "a person's token": (PUBLIC, BASE, "oauth", {}, True),
-    "a person's token, the base URL given": (PUBLIC, BASE, "oauth", {"api_base_url": OTHER_BASE}, True),
-    "an organization's token": ({**PUBLIC, "org_id": "org_1"}, BASE, "oauth", {"org": "org_1"}, True),
-    "another organization's token": ({**PUBLIC, "org_id": "org_1"}, BASE, "oauth", {"org": "org_2"}, False),
-    "an organization's token for nobody's": ({**PUBLIC, "org_id": "org_1"}, BASE, "oauth", {}, False),
-    "a person's token for an organization": (PUBLIC, BASE, "oauth", {"org": "org_1"}, False),
-    "an opaque token for an organization": (None, BASE, "oauth", {"org": "org_1"}, True),
+    # what a file of 0.2.0 holds (claims of its token or None), who starts, is it adopted?
+    "an application's token": (OWN, "m2m", {}, True),
+    "another application's token": ({**OWN, "azp": "another"}, "m2m", {}, False),
+    "an application's token of another region": (OWN, "m2m", {"api_base_url": OTHER_BASE}, False),
+    "a person's token, another base URL given": (None, "oauth", {"api_base_url": OTHER_BASE}, True),
 }
 
 
-@pytest.mark.parametrize(("claims", "base_url", "mode", "options", "adopted"), ADOPTION.values(), ids=ADOPTION)
-def test_a_file_of_0_2_0_is_adopted_only_when_not_contradicted(
-    claims, base_url, mode, options, adopted, clock, logins, file
-):
+@pytest.mark.parametrize(("claims", "mode", "options", "adopted"), ADOPTION.values(), ids=ADOPTION)
+def test_a_file_of_0_2_0_is_adopted_only_when_not_contradicted(claims, mode, options, adopted, clock, logins, file):
     token = "opaque" if claims is None else jwt(exp=clock.now + HOUR, **claims)
-    flat_file(file, token, clock.now + HOUR, base_url)
+    flat_file(file, token, clock.now + HOUR)
     for _ in range(2):  # adopted or not, each entry has its own place from now on
         carto = start(mode, file, **options)
         assert carto.get_access_token() == (token if adopted else "token-1")
@@ -410,16 +367,6 @@ def test_a_flat_entry_that_is_not_adopted_is_left_for_its_owner(clock, logins, f
     flat_file(file, theirs, clock.now + HOUR)
     found = [start(path=file, client_id=client).get_access_token() for client in ("an-id", "another", "an-id")]
     assert (found, logins.call_count) == (["token-1", theirs, "token-1"], 1)
-
-
-@pytest.mark.parametrize("beside", [-5 * HOUR, 1e9], ids=str)
-@pytest.mark.parametrize("own", [HOUR, -HOUR])
-def test_a_jwt_is_believed_over_the_number_beside_it(own, beside, clock, logins, file):
-    token = jwt(exp=clock.now + own, **OWN)
-    flat_file(file, token, clock.now + beside)
-    for carto in (start(path=file), CartoAuth("m2m", BASE, token, clock.now + beside, **CLIENT)):
-        assert carto.get_access_token().startswith(token if own > 0 else "token-")
-        assert carto._expiration == clock.now + HOUR
 
 
 # ---- CartoAuth: what is kept ---------------------------------------------------------------------
@@ -485,24 +432,16 @@ def test_a_clock_that_is_days_ahead_costs_no_request_each_time(carto_sandbox, mo
     assert CartoAuth.from_m2m()._expiration == real.now + 86_400
 
 
+OLD_ARGUMENTS = {"access_token", "expiration", "client_id", "client_secret"}
+OLD_ARGUMENTS |= {"cache_filepath", "use_cache", "open_browser", "org"}
+
+
 class OfOldArguments(CartoAuth):
     """A subclass that knows the arguments of 0.2.0 alone."""
 
-    def __init__(
-        self,
-        mode,
-        api_base_url=None,
-        access_token=None,
-        expiration=None,
-        client_id=None,
-        client_secret=None,
-        cache_filepath=None,
-        use_cache=True,
-        open_browser=True,
-        org=None,
-    ):
-        given = (mode, api_base_url, access_token, expiration, client_id, client_secret)
-        super().__init__(*given, cache_filepath, use_cache, open_browser, org)
+    def __init__(self, mode, api_base_url=None, **old):
+        assert old.keys() <= OLD_ARGUMENTS
+        super().__init__(mode, api_base_url, **old)
 
 
 @both_modes

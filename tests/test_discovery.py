@@ -147,7 +147,6 @@ def test_the_id_of_an_organization(requests_mock):
 
 
 @pytest.mark.parametrize("identifier", [None, "", 7])
-def test_an_organization_that_is_not_known(identifier, requests_mock):
+def test_an_organization_without_sso_or_that_does_not_exist(identifier, requests_mock):
     requests_mock.get(f"{ACCOUNTS}/acme/auth0_org_id", json={"auth0orgId": identifier})
-    with pytest.raises(CredentialsError, match="CARTO knows no SSO organization called 'acme'"):
-        get_organization_id("acme")
+    assert get_organization_id("acme") is None

@@ -91,7 +91,7 @@ def test_programs_run_from_an_empty_folder(name, tmp_path, callback_port):
                 "-c",
                 RUNNER,
             ],
-            env={**os.environ, **sandbox.environment(), "BROWSER": WALKER},
+            env={**os.environ, **sandbox.environment(), "BROWSER": WALKER, "DISPLAY": ":0"},
             input=json.dumps(programs(DOCUMENTS[name])),
             cwd=tmp_path,
             capture_output=True,

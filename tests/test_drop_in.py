@@ -192,11 +192,6 @@ def test_signature(signature):
         assert p.kind is p.VAR_KEYWORD or (p.kind is p.KEYWORD_ONLY and p.default is not p.empty), p
 
 
-@pytest.mark.parametrize("name", [s.partition("(")[0] for s in SIGNATURES if s.startswith("utils.")])
-def test_ours_utils_only_re_exports(name):
-    assert eval(name).__module__ != utils.__name__
-
-
 # ---- the constructor and the private names -------------------------------------------------------
 
 

@@ -110,6 +110,6 @@ def test_offline(monkeypatch, tmp_path):
     with pytest.raises(ServiceUnreachable) as caught:
         get_m2m_token_info("an-id", "a-secret")
     assert str(caught.value) == (
-        "Cannot reach auth.carto.com (Temporary failure in name resolution). Check the network connection and the "
-        "address, and try again."
+        "Cannot reach auth.carto.com (Temporary failure in name resolution). Check the network connection, the "
+        "address, and HTTPS_PROXY if you use a proxy. Then try again."
     )

@@ -13,6 +13,7 @@ import pytest
 
 from carto_auth._login import browser, talk
 from carto_auth._login import place as places
+from carto_auth.errors import LoginRequired
 from carto_auth.pkce import CartoPKCE
 
 URL = "https://auth.carto.com/authorize?a=1&b=2"
@@ -57,14 +58,18 @@ class Place:
         for name, value in variables.items():
             self._monkeypatch.setenv(name, value)
 
+    def stdin(self, stream):
+        self._monkeypatch.setattr(sys, "stdin", stream)
+
     def terminal(self):
-        self._monkeypatch.setattr(sys, "stdin", Stream(True))
+        self.stdin(Stream(True))
 
     def desktop(self):
         self.env(DISPLAY=":0")
 
-    def kernel(self, takes_input=True):
-        shell = SimpleNamespace(kernel=SimpleNamespace(_allow_stdin=takes_input))
+    def kernel(self, takes_input=True, pid=None):
+        session = SimpleNamespace(pid=pid or os.getpid())
+        shell = SimpleNamespace(kernel=SimpleNamespace(_allow_stdin=takes_input, session=session))
         self.module("IPython", get_ipython=lambda: shell)
 
     def ipython(self):
@@ -101,7 +106,6 @@ SURROUNDINGS = {
     "Jupyter run without a front end": (lambda p: p.kernel(takes_input=False), False, False),
     "Colab": (lambda p: [p.kernel(), p.module("google.colab")], True, True),
     "Databricks": (lambda p: [p.kernel(), p.env(DATABRICKS_RUNTIME_VERSION="15.4")], True, True),
-    "Databricks without IPython": (lambda p: p.env(DATABRICKS_RUNTIME_VERSION="9.1"), True, True),
     "Databricks job": (lambda p: [p.kernel(False), p.env(DATABRICKS_RUNTIME_VERSION="15.4")], True, False),
     "JupyterHub": (lambda p: [p.kernel(), p.env(JUPYTERHUB_API_URL="http://hub/api")], True, True),
     "JupyterHub, by the user's name": (lambda p: [p.kernel(), p.env(JUPYTERHUB_USER="ana")], True, True),
@@ -184,27 +188,26 @@ def test_the_browser_variable_names_a_command(place, command, variable, named):
 # ---- a person ------------------------------------------------------------------------------------
 
 
-def no_worker():
-    raise ValueError("no worker found")
-
-
 @pytest.mark.parametrize(
     ("look", "somebody"),
     [
+        (lambda p: None, False),
         (lambda p: p.desktop(), True),
-        (lambda p: p.env(CI="true"), False),
-        (lambda p: p.env(CI="1"), False),
-        (lambda p: p.env(CI="false"), True),
+        (lambda p: [p.desktop(), p.env(CI="1")], False),
+        (lambda p: [p.desktop(), p.env(CI="false")], True),
         (lambda p: [p.env(CI="true"), p.terminal()], True),
         (lambda p: [p.env(CI="true"), p.kernel()], True),
-        (lambda p: [p.env(CI="true"), p.env(BROWSER=sys.executable)], True),
+        (lambda p: [p.env(CI="true"), p.desktop()], False),
+        (lambda p: p.env(BROWSER=sys.executable), False),  # which browser, not that there is a person
+        (lambda p: [p.env(BROWSER=sys.executable), p.desktop()], True),
         (lambda p: [p.kernel(takes_input=False), p.desktop()], False),
-        (lambda p: [p.kernel(takes_input=False), p.env(BROWSER=sys.executable)], True),
-        (lambda p: [p.terminal(), p.module("pyspark.worker")], False),
-        (lambda p: [p.terminal(), p.module("pyspark.daemon")], False),
-        (lambda p: [p.terminal(), p.module("distributed", get_worker=lambda: "a worker")], False),
-        (lambda p: [p.terminal(), p.module("distributed", get_worker=no_worker)], True),
-        (lambda p: [p.terminal(), p.module("distributed")], True),  # half imported
+        (lambda p: [p.kernel(takes_input=False), p.env(BROWSER=sys.executable)], False),
+        (lambda p: [p.kernel(pid=os.getpid()), p.desktop()], True),
+        (lambda p: [p.kernel(pid=1), p.desktop()], False),  # a fork of a notebook's kernel
+        (lambda p: p.env(CARTO_AUTH_INTERACTIVE="1"), False),
+        (lambda p: [p.terminal(), p.env(CARTO_AUTH_INTERACTIVE="1")], True),
+        (lambda p: [p.terminal(), p.desktop(), p.env(CARTO_AUTH_INTERACTIVE="0")], False),
+        (lambda p: [p.kernel(), p.desktop(), p.env(CARTO_AUTH_INTERACTIVE=" False ")], False),
     ],
 )
 def test_whether_somebody_is_here(place, look, somebody):
@@ -225,6 +228,23 @@ def test_a_child_of_multiprocessing_is_a_worker(place):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(places.is_worker) is True
     assert places.is_worker() is False
+
+
+@pytest.mark.parametrize(
+    ("look", "reason"),
+    [
+        (lambda p: None, "standard input is not a terminal"),
+        (lambda p: p.stdin(None), "standard input is closed"),
+        (lambda p: p.stdin(closed()), "standard input is closed"),
+        (lambda p: p.kernel(takes_input=False), "this notebook is run without a front end that takes input"),
+        (lambda p: p.kernel(pid=1), "this is a worker process"),
+        (lambda p: [p.terminal(), p.env(CARTO_AUTH_INTERACTIVE="0")], "CARTO_AUTH_INTERACTIVE forbids it"),
+    ],
+)
+def test_why_there_is_nobody(place, look, reason):
+    look(place)
+    with pytest.raises(LoginRequired, match=f"there is nobody to ask here: .*{reason}. Log in once where"):
+        CartoPKCE(open_browser=False).get_auth_response()
 
 
 def closed():
@@ -362,13 +382,6 @@ def test_a_function_in_the_place_of_webbrowsers_is_tried_whatever_was_found(monk
     assert text.opened == []
 
 
-def test_a_method_of_webbrowsers_own_in_the_place_of_its_open(monkeypatch, found):
-    other, program = found("firefox"), webbrowser.BackgroundBrowser("true")
-    monkeypatch.setattr(webbrowser, "open", program.open)
-    browser.open_browser(URL)
-    assert other.opened == []
-
-
 def test_a_browser_that_lasts_as_long_as_its_window(monkeypatch):
     closed = threading.Event()
     monkeypatch.setattr(webbrowser, "open", lambda url: closed.wait(10))
@@ -412,26 +425,77 @@ def test_why_there_is_no_browser(place, look, words):
 # ---- talking -------------------------------------------------------------------------------------
 
 
-def test_a_link_in_a_notebook_is_clickable_escaped_and_readable_without_html(place, monkeypatch, capsys):
+class Displays:
+    """IPython's display: what stands in the notebook, one text for each display."""
+
+    def __init__(self):
+        self.shown = []
+
+    def display(self, content, raw, display_id):
+        assert raw
+        assert display_id
+        self.shown.append(content)
+        number = len(self.shown) - 1
+        return SimpleNamespace(update=lambda content, raw: self.shown.__setitem__(number, content))
+
+
+@pytest.fixture
+def displays(place, monkeypatch):
     place.kernel()
-    shown = []
-    display = SimpleNamespace(display=lambda content, raw: shown.append((content, raw)))
-    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    displays = Displays()
+    monkeypatch.setitem(sys.modules, "IPython.display", displays)
+    return displays
+
+
+def test_a_link_in_a_notebook_is_short_escaped_and_readable_without_html(displays, capsys):
     evil = f'{URL}"><script>alert(1)</script>'
-    talk.show_link("Log in & <b>", evil)
-    ((content, raw),) = shown
-    assert raw is True
-    assert content["text/plain"] == f"Log in & <b>\n\n    {evil}\n"
-    assert "<script" not in content["text/html"]
-    assert "<b>" not in content["text/html"]
+    talk.Screen().show_link("Log in & <b>", evil, "It <i>ends</i>.")
+    (content,) = displays.shown
+    assert content["text/plain"] == f"Log in & <b>\n\n    {evil}\n\nIt <i>ends</i>."
+    for tag in ("<script", "<b>&", "<i>"):
+        assert tag not in content["text/html"]
     assert 'href="https://auth.carto.com/authorize?a=1&amp;b=2&quot;&gt;&lt;script&gt;' in content["text/html"]
-    assert 'target="_blank" rel="noopener noreferrer"' in content["text/html"]
+    assert 'target="_blank" rel="noopener noreferrer">Log in to CARTO</a>' in content["text/html"]
     assert capsys.readouterr().out == ""
 
 
-def test_a_link_elsewhere_is_plain(capsys):
-    talk.show_link("Log in:", URL)
-    assert capsys.readouterr().out == f"Log in:\n\n    {URL}\n\n"
+def test_what_ends_a_login_replaces_its_links_in_a_notebook(displays, capsys):
+    screen = talk.Screen()
+    screen.show_link("One", URL, "")
+    screen.show_link("Two", URL, "")
+    screen.end("Logged in as <ana>")
+    assert URL not in repr(displays.shown)
+    assert [content["text/plain"] for content in displays.shown] == ["Logged in as <ana>", ""]
+    assert "&lt;ana&gt;" in displays.shown[0]["text/html"]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_link_elsewhere_is_plain_and_what_ends_a_login_follows_it(capsys):
+    screen = talk.Screen()
+    screen.show_link("Log in:", URL, "Waiting")
+    screen.end("Logged in")
+    assert capsys.readouterr().out == f"Log in:\n\n    {URL}\n\nWaiting\nLogged in\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_words_reach_a_person_on_a_stream_of_any_encoding(monkeypatch, encoding):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+    monkeypatch.setattr("builtins.input", lambda prompt: sys.stdout.write(prompt) and "a-code")
+    talk.tell("Organización Łódź")
+    assert talk.ask("Łódź\nCode Ł: ", 5) == "a-code"
+    sys.stdout.flush()
+    for word in ("Organizaci", "Code "):
+        assert word in raw.getvalue().decode(encoding)
+
+
+def test_of_a_long_prompt_only_the_last_line_is_asked(monkeypatch, capsys):
+    """The REPL of Python 3.13 draws a prompt again at every key."""
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda prompt: asked.append(prompt) or "a-code")
+    CartoPKCE(open_browser=False).get_auth_response()
+    assert asked == ["Access code: "]
+    assert capsys.readouterr().out.count("/authorize?") == 1
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import socket
 import stat
@@ -24,7 +25,7 @@ import yaml
 from clocks import StoppedClock
 
 from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI
-from carto_auth.sandbox import CartoSandbox, walk_login
+from carto_auth.sandbox import CartoSandbox, state, walk_login
 from carto_auth.sandbox.walker import WalkFailed
 
 if TYPE_CHECKING:
@@ -412,7 +413,8 @@ def test_joining_an_organization(sandbox: CartoSandbox, person: Person) -> None:
     refused = get(sandbox, "/accounts", token).json()
     assert "tenant_domain" not in refused
     assert refused["error"]
-    url = f"{sandbox.url}/sso/acme"
+    url = f"{sandbox.url}/sso/{sandbox.organization_id}"
+    assert get(sandbox, "/sso/acme").status_code == 404  # CARTO's page wants the id, not the name
     assert requests.post(url, data={"csrf_token": ""}).status_code == 403
     page = person.browser.get(url)
     assert person.browser.post(url, data={"csrf_token": csrf(page)}).status_code == 200
@@ -550,9 +552,9 @@ def test_nothing_secret_is_logged_or_printed(
 # -- pages, walker, fixture
 
 
-@pytest.mark.parametrize("path", ["/", "/auth/success", "/auth/error", "/sso/acme", "/auth/token?code=%3Cscript%3E"])
+@pytest.mark.parametrize("path", ["/", "/auth/success", "/auth/error", "/sso/org_…", "/auth/token?code=%3Cscript%3E"])
 def test_pages_say_what_they_are(sandbox: CartoSandbox, path: str) -> None:
-    page = get(sandbox, path)
+    page = get(sandbox, path.replace("org_…", sandbox.organization_id))
     assert page.status_code == 200
     assert "CARTO sandbox on this computer — not CARTO" in page.text
     assert ("Never give this code to anyone" in page.text) == path.startswith("/auth/token")
@@ -568,6 +570,41 @@ def test_the_walker_says_when_it_is_lost(sandbox: CartoSandbox) -> None:
     ):
         with pytest.raises(WalkFailed, match=told):
             walk_login(url)
+
+
+def test_requests_in_bulk_do_not_end_a_login_of_ones_own(
+    sandbox: CartoSandbox, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a web page, which bring no cookie, and of a program that follows the links with cookies."""
+    monkeypatch.setattr(state, "MAX_PENDING", 20)
+    page = person.browser.get(person.authorize_url())
+    for _ in range(60):
+        requests.get(person.authorize_url(), allow_redirects=False)
+    statuses = []
+    for _ in range(30):
+        with requests.Session() as session:
+            statuses.append(session.get(person.authorize_url()).status_code)
+    assert (statuses[0], statuses[-1]) == (200, 503)
+    form = {
+        "email": "ana@example.com",
+        "password": "any",
+        "csrf_token": re.findall(r'csrf_token" value="(.+?)"', page.text),
+    }
+    consent = person.browser.post(page.url, data=form)
+    assert consent.status_code == 200
+    assert isinstance(sandbox.clock, StoppedClock)
+    sandbox.clock.now += state.CODE_LIFETIME
+    assert person.browser.get(person.authorize_url()).status_code == 200
+
+
+def test_lists_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "MAX_KEPT", 5)
+    with CartoSandbox() as sandbox:
+        for number in range(9):
+            requests.get(f"{sandbox.url}/{number}{'x' * 1000}", timeout=30)
+            assert m2m(sandbox).status_code == 200
+        assert len(sandbox.requests) == 5
+        assert max(len(request.path) for request in sandbox.requests) <= state.LONGEST_PATH
 
 
 pytest_plugins = ["pytester"]

@@ -3,20 +3,23 @@
 import multiprocessing
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
+from filelock import FileLock
 from servers import wait_for
 
-from carto_auth import CartoAuth, auth, cache
-from carto_auth.cache import AccountFile
+from carto_auth import CartoAuth
+from carto_auth._identity import Identity
+from carto_auth._sources import M2MSource
+from carto_auth._stores import Entry, FileStore, Lock, default_store, file_store
 
-fcntl = pytest.importorskip("fcntl")
+pytest.importorskip("fcntl")
 
 TOKEN = "/oauth/token"
 
@@ -33,22 +36,26 @@ def slow_sandbox(carto_sandbox):
     return carto_sandbox
 
 
-@pytest.fixture(autouse=True)
-def no_process_is_left_over():
-    yield
-    while begun:
-        with begun.pop() as process:
-            process.kill()
+@pytest.fixture
+def store(carto_sandbox):
+    return default_store(
+        Identity.of_application(carto_sandbox.services, carto_sandbox.client_id, carto_sandbox.api_base_url)
+    )
 
 
-begun = []
+@pytest.fixture
+def begin():
+    """Begins a program, which does not outlive the test."""
+    with ExitStack() as processes:
 
+        def begin(program, *arguments, **options):
+            command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program, *map(str, arguments)]
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            process = processes.enter_context(subprocess.Popen(command, **pipes, **options))
+            processes.callback(process.kill)
+            return process
 
-def begin(program, *arguments, **options):
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
-    begun.append(process)
-    return process
+        yield begin
 
 
 def printed(process, timeout=60):
@@ -58,19 +65,8 @@ def printed(process, timeout=60):
     return out.split("\n")[-2]
 
 
-def run_together(program, number):
-    """The set of what so many processes print at their end."""
-    return {printed(process) for process in [begin(program) for _ in range(number)]}
-
-
-def expire(mode):
-    """Let the entry in the default cache have come to its end."""
-    path = cache.get_cache_filepath(mode)
-    carto = CartoAuth(mode, os.environ["CARTO_API_BASE_URL"], client_id=os.environ["CARTO_CLIENT_ID"])
-    cache.save_cache_file(
-        path,
-        {"identity": str(carto._identity()), "access_token": "old", "expiration": 1, "api_base_url": None},
-    )
+def entry(token, expiration, **more):
+    return Entry.of({"access_token": token, "expiration": expiration, "api_base_url": None, **more})
 
 
 def expired_application(sandbox, **options):
@@ -89,47 +85,24 @@ def in_threads(function, number=50):
         return list(pool.map(task, range(number)))
 
 
-def renewal_lock(carto):
-    """The file whose lock is held while the account's token is renewed."""
-    path = carto._cache_filepath
-    return os.path.join(
-        os.path.dirname(path), f".{os.path.basename(path)}.{cache._digest(str(carto._identity()))}.lock"
-    )
-
-
-def is_locked(path):
-    if not os.path.exists(path):
-        return False
-    with open(path, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
 # ---- one request ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("found", ["nothing", "an expired token"])
-def test_start_of_16_processes_is_one_request(found, slow_sandbox):
-    if found == "an expired token":
-        expire("m2m")
-    assert len(run_together(M2M_START, 16)) == 1
+@pytest.mark.parametrize("found", [None, entry("old", 1)], ids=["nothing", "an expired token"])
+def test_start_of_many_processes_is_one_request(found, slow_sandbox, store, begin):
+    if found:
+        store.save(found)
+    assert len({printed(process) for process in [begin(M2M_START) for _ in range(8)]}) == 1
     assert slow_sandbox.count(TOKEN) == 1
 
 
-def test_processes_of_two_accounts_make_a_request_each(slow_sandbox, monkeypatch):
-    first = [begin(M2M_START) for _ in range(3)]
+def test_processes_of_two_accounts_make_a_request_each(slow_sandbox, begin):
     client_id, client_secret = slow_sandbox.add_application()
-    monkeypatch.setenv("CARTO_CLIENT_ID", client_id)
-    monkeypatch.setenv("CARTO_CLIENT_SECRET", client_secret)
-    second = [begin(M2M_START) for _ in range(3)]
-    tokens = [{printed(process) for process in processes} for processes in (first, second)]
-    assert [len(found) for found in tokens] == [1, 1]
-    assert tokens[0] != tokens[1]
-    assert slow_sandbox.count(TOKEN) == 2
-    assert run_together(M2M_START, 1) == tokens[1]
+    another = {**os.environ, "CARTO_CLIENT_ID": client_id, "CARTO_CLIENT_SECRET": client_secret}
+    processes = [begin(M2M_START, env=environment) for environment in [os.environ, another] * 3]
+    tokens = [printed(process) for process in processes]
+    assert [len(set(tokens[::2])), len(set(tokens[1::2])), len(set(tokens))] == [1, 1, 2]
+    assert printed(begin(M2M_START, env=another)) == tokens[1]
     assert slow_sandbox.count(TOKEN) == 2
 
 
@@ -146,14 +119,14 @@ def test_threads_with_an_object_each_are_one_request(slow_sandbox):
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
-def test_due_token_is_renewed_by_one_thread_and_used_by_the_others(use_cache, slow_sandbox, tmp_path):
-    carto = expired_application(slow_sandbox, cache_filepath=tmp_path / "token.json", use_cache=use_cache)
-    now = time.time()
-    carto._set_token("still good", now + 30, issued_at=now - 3600)
+def test_due_token_is_renewed_by_one_thread_and_used_by_the_others(use_cache, slow_sandbox, clock):
+    carto = CartoAuth.from_m2m(use_cache=use_cache)
+    before = carto.get_access_token()
+    clock.ahead = slow_sandbox.token_lifetime - 30
     tokens = in_threads(carto.get_access_token)
-    assert sorted(set(tokens), key=len) == ["still good", carto._access_token]
-    assert tokens.count("still good") >= 40
-    assert slow_sandbox.count(TOKEN) == 1
+    assert set(tokens) == {before, carto.get_access_token()}
+    assert tokens.count(before) >= 40
+    assert slow_sandbox.count(TOKEN) == 2
 
 
 POOL = """
@@ -175,14 +148,9 @@ def test_workers_of_a_pool_at_expiry_are_one_request(method, slow_sandbox, tmp_p
     assert slow_sandbox.count(TOKEN) == 1
 
 
-def test_renewal_is_seen_by_objects_that_are_there_already(slow_sandbox, tmp_path):
-    objects = [expired_application(slow_sandbox, cache_filepath=tmp_path / "token.json") for _ in range(5)]
-    assert len({carto.get_access_token() for carto in objects}) == 1
-    assert slow_sandbox.count(TOKEN) == 1
-
-
-def test_login_by_several_processes_is_one_login(slow_sandbox, callback_port, monkeypatch):
+def test_login_by_several_processes_is_one_login(slow_sandbox, callback_port, monkeypatch, begin):
     monkeypatch.setenv("BROWSER", f"{sys.executable} -m carto_auth.sandbox.walker %s")
+    monkeypatch.setenv("DISPLAY", ":0")
     processes = [begin(LOGIN, stdin=subprocess.DEVNULL) for _ in range(4)]
     outputs = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, outputs
@@ -191,75 +159,60 @@ def test_login_by_several_processes_is_one_login(slow_sandbox, callback_port, mo
     assert (len(shown), slow_sandbox.count("/authorize"), slow_sandbox.count(TOKEN)) == (1, 1, 1)
 
 
-# ---- the lock ------------------------------------------------------------------------------------
+# ---- waiting for another process -----------------------------------------------------------------
 
 
-def test_lock_dies_with_its_holder(slow_sandbox):
-    slow_sandbox.token_delay = 60
-    waiting = CartoAuth("m2m", slow_sandbox.api_base_url, client_id=slow_sandbox.client_id)
-    waiting._cache_filepath = cache.default_cache_filepath("m2m")
-    holder = begin(M2M_START)
-    wait_for(lambda: is_locked(renewal_lock(waiting)))
-    follower = begin(M2M_START)
-    with pytest.raises(subprocess.TimeoutExpired):
-        follower.wait(timeout=1)  # it waits for the holder
-    slow_sandbox.token_delay = 0
+def test_who_waits_takes_what_was_kept_while_the_lock_is_still_held(carto_sandbox, store):
+    with ThreadPoolExecutor(1) as pool, store.locked() as lock:
+        assert lock == Lock.HELD
+        waiting = pool.submit(CartoAuth.from_m2m)
+        store.save(entry("theirs", time.time() + 3600))
+        assert waiting.result(timeout=30).get_access_token() == "theirs"
+
+
+def test_who_has_waited_for_long_goes_on_alone(carto_sandbox, store, monkeypatch):
+    monkeypatch.setattr(M2MSource, "patience", lambda self, token: 0.3)
+    monkeypatch.setattr(file_store, "WRITE_LOCK_SECONDS", 0.2)
+    CartoAuth.from_m2m().logout()
+    began = time.monotonic()
+    lock = FileLock(store.place.with_name(".token_m2m.json.lock"))
+    with ThreadPoolExecutor(1) as pool, store.locked(), lock:  # and both are never let go
+        token = pool.submit(CartoAuth.from_m2m).result().get_access_token()
+    assert 0.5 <= time.monotonic() - began < 10
+    assert store.load().token.text == token
+
+
+def test_due_token_waits_for_nobody(carto_sandbox, store, clock):
+    carto = CartoAuth.from_m2m()
+    before = carto.get_access_token()
+    clock.ahead = carto_sandbox.token_lifetime - 30
+    with ThreadPoolExecutor(1) as pool, store.locked() as lock:
+        assert lock == Lock.HELD
+        assert pool.submit(carto.get_access_token).result(timeout=30) == before
+    assert carto_sandbox.count(TOKEN) == 1
+    clock.ahead += 2
+    assert carto.get_access_token() != before
+
+
+HANGS_UNDER_THE_LOCK = """
+import sys
+from carto_auth import CartoAuth, auth
+auth.get_m2m_token_info = lambda *_: sys.stdin.read()
+CartoAuth.from_m2m()
+"""
+
+
+def state_of_lock(store):
+    with store.locked() as lock:
+        return lock
+
+
+def test_lock_dies_with_its_holder(carto_sandbox, store, begin):
+    holder = begin(HANGS_UNDER_THE_LOCK, stdin=subprocess.PIPE)
+    wait_for(lambda: state_of_lock(store) == Lock.BUSY)
     holder.kill()
-    holder.communicate()
-    assert printed(follower, timeout=20)
-    assert holder.returncode == -signal.SIGKILL
-
-
-@pytest.mark.parametrize("start", ["a new object", "an old object"])
-def test_wait_for_a_lock_is_bounded(start, slow_sandbox, monkeypatch, tmp_path):
-    monkeypatch.setattr(auth, "_RENEWAL_WAIT_SECONDS", 0.3)
-    path = tmp_path / "token.json"
-    carto = expired_application(slow_sandbox, cache_filepath=path)
-    with open(renewal_lock(carto), "wb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)  # and never lets go
-        start_time = time.monotonic()
-        if start == "a new object":
-            carto = CartoAuth.from_m2m(cache_filepath=path)
-        assert carto.get_access_token() != "old"
-    assert 0.3 <= time.monotonic() - start_time < 10
-
-
-def test_wait_for_another_thread_is_bounded(slow_sandbox, monkeypatch):
-    monkeypatch.setattr(auth, "_RENEWAL_WAIT_SECONDS", 0.2)
-    carto = expired_application(slow_sandbox)
-    with carto._own_locks()[0]:
-        assert carto.get_access_token() != "old"
-
-
-def test_wait_for_a_save_is_bounded(slow_sandbox, monkeypatch, tmp_path):
-    monkeypatch.setattr(cache, "_WRITE_LOCK_SECONDS", 0.2)
-    path = tmp_path / "token.json"
-    with open(tmp_path / ".token.json.lock", "wb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        token = CartoAuth.from_m2m(cache_filepath=path).get_access_token()
-    assert cache.load_cache_file(path)["access_token"] == token
-
-
-def test_due_token_waits_for_nobody(slow_sandbox, tmp_path):
-    carto = expired_application(slow_sandbox, cache_filepath=tmp_path / "token.json")
-    carto._set_token("still good", time.time() + 30, issued_at=time.time() - 3600)
-    with open(renewal_lock(carto), "wb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        start_time = time.monotonic()
-        assert carto.get_access_token() == "still good"
-        assert time.monotonic() - start_time < 5
-    assert slow_sandbox.count(TOKEN) == 0
-
-
-def test_locks_are_made_once_however_many_threads_come_first(slow_sandbox):
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for _ in range(20):
-            carto = expired_application(slow_sandbox)
-            assert len({id(locks) for locks in in_threads(carto._own_locks, 8)}) == 1
-    finally:
-        sys.setswitchinterval(interval)
+    holder.wait()
+    assert state_of_lock(store) == Lock.HELD
 
 
 # ---- copies in other processes -------------------------------------------------------------------
@@ -288,38 +241,40 @@ def tokens_of_a_pickled_copy(carto):
 def test_pickled_application_renews_itself(carto_sandbox):
     carto = CartoAuth.from_m2m(use_cache=False)
     first, second = tokens_of_a_pickled_copy(carto)
-    assert first == carto.get_access_token()
-    assert second.count(".") == 2
+    assert first == carto.get_access_token() != second
     assert carto_sandbox.count(TOKEN) == 2
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
-def test_pickled_login_serves_its_token_and_then_wants_a_person(use_cache, carto_sandbox, tmp_path):
-    carto = CartoAuth(
-        "oauth", "https://a.b", "a-token", time.time() + 3600, cache_filepath=tmp_path / "t.json", use_cache=use_cache
-    )
-    carto._refresh_token = "a-refresh-token"
+def test_pickled_login_serves_its_token_and_then_wants_a_person(use_cache, carto_sandbox, callback_port, monkeypatch):
+    """It does not use the refresh token, neither its own nor that of the cache."""
+    carto_sandbox.refresh_tokens = True
+    monkeypatch.setenv("BROWSER", f"{sys.executable} -m carto_auth.sandbox.walker %s")
+    carto = CartoAuth.from_oauth(use_cache=use_cache, interactive=True)
+    kept = default_store(Identity.of_person(carto_sandbox.services, None)).load()
     if use_cache:
-        carto._store()  # a copy does not take the refresh token from there either
-    assert b"a-refresh-token" not in pickle.dumps(carto)
-    assert tokens_of_a_pickled_copy(carto) == ["a-token", "LoginRequired"]
-    assert carto_sandbox.requests == []
-    assert carto._refresh_token == "a-refresh-token"
+        assert kept.token.refresh_token.encode() not in pickle.dumps(carto)
+    asked = len(carto_sandbox.requests)
+    assert tokens_of_a_pickled_copy(carto) == [carto.get_access_token(), "LoginRequired"]
+    assert len(carto_sandbox.requests) == asked
 
 
 def test_pickled_login_adopts_what_another_process_has_got(carto_sandbox, tmp_path):
     carto = CartoAuth("oauth", "https://a.b", "old", 1, cache_filepath=tmp_path / "token.json")
-    entry = {"access_token": "newer", "expiration": time.time() + 200_000, "api_base_url": "https://a.b"}
-    cache.save_cache_file(tmp_path / "token.json", {"identity": str(carto._identity()), **entry})
+    store = FileStore(Identity.of_person(carto_sandbox.services, None), tmp_path / "token.json")
+    store.save(entry("newer", time.time() + 200_000))
     assert tokens_of_a_pickled_copy(carto) == ["newer", "newer"]
 
 
 FORK_IN_THE_MIDDLE = """
 import os, sys, threading, time
-from carto_auth import CartoAuth
-if sys.argv[2] == "in the request":
-    import filelock
-    from carto_auth import _http
+from carto_auth import CartoAuth, auth
+requesting = threading.Event()
+get_token = auth.get_m2m_token_info
+def get_m2m_token_info(*credentials):
+    requesting.set()
+    return get_token(*credentials)
+auth.get_m2m_token_info = get_m2m_token_info
 options = {"cache_filepath": sys.argv[1]} if sys.argv[1] else {"use_cache": False}
 environment = os.environ
 carto = CartoAuth(
@@ -328,8 +283,9 @@ carto = CartoAuth(
 )
 renewing = threading.Thread(target=carto.get_access_token)
 renewing.start()
-requesting = sys.argv[2] == "in the request"
-while "carto_auth._http" not in sys.modules or (requesting and not carto._own_locks()[0].locked()):
+if sys.argv[2] == "in the request":
+    requesting.wait()
+while "carto_auth._http" not in sys.modules:
     time.sleep(0.0001)
 reading, writing = os.pipe()
 if os.fork() == 0:
@@ -345,15 +301,7 @@ print("same" if in_child == carto.get_access_token() else "another" if in_child 
 
 @pytest.mark.parametrize("moment", ["in the request", "in the imports"])
 @pytest.mark.parametrize(("file", "outcome", "requests"), [("token.json", "same", 1), ("", "another", 2)])
-def test_fork_while_a_thread_renews(file, outcome, requests, moment, slow_sandbox, tmp_path):
+def test_fork_while_a_thread_renews(file, outcome, requests, moment, slow_sandbox, tmp_path, begin):
     slow_sandbox.token_delay = 2
-    assert printed(begin(FORK_IN_THE_MIDDLE, file and tmp_path / file, moment), timeout=60) == outcome
+    assert printed(begin(FORK_IN_THE_MIDDLE, file and tmp_path / file, moment)) == outcome
     assert slow_sandbox.count(TOKEN) == requests
-
-
-def test_nothing_of_the_cache_is_left_locked(slow_sandbox):
-    carto = CartoAuth.from_m2m()
-    folder = os.path.dirname(carto._cache_filepath)
-    locks = [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".lock")]
-    assert [is_locked(path) for path in locks] == [False, False]
-    assert cache.load_cache_file(AccountFile.at(carto._cache_filepath, carto._identity()))

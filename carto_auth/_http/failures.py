@@ -5,8 +5,8 @@ from __future__ import annotations
 import http.client
 import os
 import ssl
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import requests
 from urllib3.exceptions import DecodeError
@@ -14,6 +14,9 @@ from urllib3.exceptions import DecodeError
 from carto_auth._http.redaction import quoted
 from carto_auth.errors import InvalidAnswer, ServiceUnreachable
 
+_Error = TypeVar("_Error", bound=BaseException)
+
+#: What to do where somebody else answers in the place of a service.
 CAPTIVE_PORTAL = (
     "This happens in networks that want you to sign in first, such as a hotel's or a company's: open a web page in "
     "your browser, then try again."
@@ -28,42 +31,59 @@ class Unreadable(InvalidAnswer, requests.RequestException):
     """An :class:`InvalidAnswer` that ``requests`` has exceptions for too: not HTTP, not the JSON it should be."""
 
 
+_CLOSED = (
+    ConnectionResetError,
+    ConnectionAbortedError,
+    BrokenPipeError,
+    http.client.IncompleteRead,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
+_BY_A_PROXY = (requests.exceptions.ProxyError, requests.exceptions.InvalidProxyURL, requests.exceptions.InvalidSchema)
+
+#: What a message says, and the remedy, by the reasons that are found. The first that fits is told.
+_PLAIN: tuple[tuple[tuple[type[Exception], ...], type[RequestFailed | Unreadable], str, str], ...] = (
+    (_CLOSED, RequestFailed, "{host} closed the connection before its answer was complete.", "Try again."),
+    (
+        _BY_A_PROXY,
+        RequestFailed,
+        "Cannot reach {host} through the proxy that the environment names.",
+        "Check HTTPS_PROXY and NO_PROXY. A SOCKS proxy needs the package PySocks.",
+    ),
+    ((TimeoutError,), RequestFailed, "{host} did not answer in time.", "Try again later."),
+    (
+        (http.client.HTTPException, DecodeError),
+        Unreadable,
+        "{host} sent something that is not an HTTP answer.",
+        "Check the address and its port.",
+    ),
+)
+
+
 def unreachable(host: str, error: Exception, bundle: str | None) -> RequestFailed | Unreadable:
     """Our error for one of ``requests`` or below; nothing of it is kept but a few words.
 
-    ``bundle`` is the CA bundle that was used, ``None`` for that of ``requests``.
+    Args:
+        host: who was asked.
+        error: what was raised.
+        bundle: the path of the CA bundle that was used; ``None`` for the one that ``requests`` brings.
     """
     reasons = list(_reasons(error))
-
-    def first(*kinds: type[BaseException]) -> Any:
-        return next((reason for reason in reasons if isinstance(reason, kinds)), None)
-
-    closed = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, http.client.IncompleteRead)
-    if first(*closed, ssl.SSLEOFError, ssl.SSLZeroReturnError):
-        return RequestFailed(f"{host} closed the connection before its answer was complete.", remedy="Try again.")
-    if first(ssl.SSLError):
-        return _insecure(host, first(ssl.SSLCertVerificationError), first(ssl.SSLError), bundle)
-    if first(requests.exceptions.ProxyError, requests.exceptions.InvalidProxyURL, requests.exceptions.InvalidSchema):
-        return RequestFailed(
-            f"Cannot reach {host} through the proxy that the environment names.",
-            remedy="Check HTTPS_PROXY and NO_PROXY. A SOCKS proxy needs the package PySocks.",
-        )
-    if first(TimeoutError):
-        return RequestFailed(f"{host} did not answer in time.", remedy="Try again later.")
-    if first(http.client.HTTPException, DecodeError):
-        return Unreadable(
-            f"{host} sent something that is not an HTTP answer.", remedy="Check the address and its port."
-        )
-    if first(OSError):
-        told_by_the_system = [one.strerror for one in reasons if isinstance(one, OSError) and one.strerror]
-        words = quoted(told_by_the_system[-1]) if told_by_the_system else type(error).__name__
-        return RequestFailed(
-            f"Cannot reach {host} ({words}).", remedy="Check the network connection and the address, and try again."
-        )
+    by_tls = _first(reasons, ssl.SSLError)
+    if by_tls is not None and _first(reasons, *_CLOSED) is None:
+        return _insecure(host, by_tls, bundle)
+    for kinds, kind, message, remedy in _PLAIN:
+        if _first(reasons, *kinds) is not None:
+            return kind(message.format(host=host), remedy=remedy)
+    words = [one.strerror for one in reasons if isinstance(one, OSError) and one.strerror]
     return RequestFailed(
-        f"The request to {host} failed ({type(error).__name__}).",
-        remedy="Check the address, and the proxy in HTTPS_PROXY if there is one.",
+        f"Cannot reach {host} ({quoted(words[-1]) if words else type(error).__name__}).",
+        remedy="Check the network connection, the address, and HTTPS_PROXY if you use a proxy. Then try again.",
     )
+
+
+def _first(reasons: Iterable[BaseException], *kinds: type[_Error]) -> _Error | None:
+    return next((reason for reason in reasons if isinstance(reason, kinds)), None)
 
 
 def _reasons(error: BaseException) -> Iterator[BaseException]:
@@ -80,24 +100,35 @@ def _reasons(error: BaseException) -> Iterator[BaseException]:
         left += [one for one in (*current.args, *attributes) if isinstance(one, BaseException)]
 
 
-def _insecure(
-    host: str, refused: ssl.SSLCertVerificationError | None, error: ssl.SSLError, bundle: str | None
-) -> RequestFailed:
+def _insecure(host: str, error: ssl.SSLError, bundle: str | None) -> RequestFailed:
     if bundle is not None and not _is_ca_bundle(bundle):
         return RequestFailed(
             f"There are no certificates in {bundle}, which the environment names as the CA bundle.",
             remedy="Check REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE.",
         )
-    if refused is None:
-        reason = (error.reason or "no reason given").lower().replace("_", " ")
+    if isinstance(error, ssl.SSLCertVerificationError):
         return RequestFailed(
-            f"Cannot make a secure connection to {host} ({quoted(reason)}).",
-            remedy="Check the address and its port, and the proxy if there is one.",
+            f"The certificate of {host} was not accepted ({quoted(error.verify_message.rstrip('.'))}).",
+            remedy=_remedy_for_certificate(error.verify_code, bundle),
         )
+    reason = (error.reason or "no reason given").lower().replace("_", " ")
     return RequestFailed(
-        f"The certificate of {host} was not accepted ({quoted(refused.verify_message.rstrip('.'))}).",
-        remedy="Behind a company's proxy, or with a CARTO that has a private certificate authority, set "
-        "REQUESTS_CA_BUNDLE to its CA bundle. If it has expired, check this computer's date. " + CAPTIVE_PORTAL,
+        f"Cannot make a secure connection to {host} ({quoted(reason)}).",
+        remedy="Check the address and its port, and the proxy if there is one.",
+    )
+
+
+def _remedy_for_certificate(code: int, bundle: str | None) -> str:
+    """What to do by OpenSSL's reason: a time, a name, or an authority that is not in ``bundle``."""
+    if code in (9, 10):  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+        return "Check this computer's date and time. If they are right, whoever runs that host has to renew it."
+    if code in (62, 64):  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+        return f"Check the address. {CAPTIVE_PORTAL}"
+    if bundle is not None:
+        return f"Its authority is not in {bundle}, the CA bundle that the environment names: add it there."
+    return (
+        "Behind a company's proxy, or with a CARTO that has a private certificate authority, set REQUESTS_CA_BUNDLE "
+        f"to its CA bundle. {CAPTIVE_PORTAL}"
     )
 
 

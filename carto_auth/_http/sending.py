@@ -12,10 +12,10 @@ import requests
 
 from carto_auth import _log
 from carto_auth._http.answers import Response
-from carto_auth._http.connections import ca_bundle, mount, new_session, next_try, retries
+from carto_auth._http.connections import mount, new_session, next_try, retries
 from carto_auth._http.failures import RequestFailed, Unreadable, unreachable
 from carto_auth._http.redaction import without_secrets
-from carto_auth._trust import is_loopback, require_secure, split_url
+from carto_auth._trust import ca_bundle, is_loopback, require_secure, split_url
 from carto_auth.errors import CredentialsError
 
 #: Seconds to reach a service, and between two pieces of its answer.
@@ -80,17 +80,8 @@ def send(
     """
     require_secure(url, "services= or api_base_url=")
     request = _Request(method, url, data, headers, repeatable, time.monotonic() + TOTAL_SECONDS)
-    outcome: list[Response | BaseException] = []
-
-    def work() -> None:
-        try:
-            outcome.append(_outcome(request))
-        except BaseException as error:  # such as the end of a test: it is for the caller, not for this thread
-            outcome.append(error)
-
     _log.debug("%s %s", method, without_secrets(url, secrets))
-    _run_until(request.deadline, work)
-    result = outcome.pop() if outcome else _too_slow(request)
+    result = _in_time(request)
     if isinstance(result, Response):
         _log.debug("%s answered %s", request.host, result.status)
         return result
@@ -99,6 +90,20 @@ def send(
         raise result
     finally:
         del result  # an error that is held by a frame of its own traceback is not freed at once
+
+
+def _in_time(request: _Request) -> Response | BaseException:
+    """What came of a request until its deadline."""
+    outcome: list[Response | BaseException] = []
+
+    def work() -> None:
+        try:
+            outcome.append(_outcome(request))
+        except BaseException as error:  # such as the end of a test: it is for the caller, not for this thread
+            outcome.append(error)
+
+    _run_until(request.deadline, work)
+    return outcome.pop() if outcome else _too_slow(request)
 
 
 def _run_until(deadline: float, work: Callable[[], None]) -> None:

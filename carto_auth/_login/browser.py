@@ -25,11 +25,7 @@ def open_browser(url: str) -> bool:
     """
     if place.is_open_replaced():
         return webbrowser.open(url) is not False  # such functions often return nothing
-    named = place.named_browsers()
-    if named:
-        return any(_opens(_named(browser), url) for browser in named)
-    preferred = _found(None)
-    return preferred is not None and not _takes_over_the_terminal(preferred) and _opens(preferred, url)
+    return any(_opens(browser, url) for browser in _browsers())
 
 
 def open_aside(url: str, otherwise: Callable[[BaseException | None], None]) -> threading.Thread:
@@ -56,24 +52,32 @@ def _open_or(url: str, otherwise: Callable[[BaseException | None], None]) -> Non
     otherwise(end)
 
 
+def can_open() -> bool:
+    """Whether there is a browser to open: the program's own, one that ``BROWSER`` names, or one with windows."""
+    return place.is_open_replaced() or bool(_browsers())
+
+
 def has_window() -> bool:
     """Whether a browser is known here that shows pages in its own window."""
-    named = place.named_browsers()
-    browsers = [_named(command) for command in named] if named else [_found(None)]
-    return any(browser is not None and not _takes_over_the_terminal(browser) for browser in browsers)
+    return not all(_takes_over_the_terminal(browser) for browser in _browsers())
 
 
 def named_takes_over_the_terminal() -> bool:
     """Whether the first browser that ``BROWSER`` names shows its pages in the terminal."""
-    return any(_takes_over_the_terminal(_named(named)) for named in place.named_browsers()[:1])
+    return any(_takes_over_the_terminal(browser) for browser in _browsers()[:1])
+
+
+def _browsers() -> list[webbrowser.BaseBrowser]:
+    """Those that ``BROWSER`` names; else the one that :mod:`webbrowser` prefers, if it has windows."""
+    named = [_found(command) or webbrowser.GenericBrowser(command) for command in place.named_browsers()]
+    preferred = None if named else _found(None)
+    if preferred is None or _takes_over_the_terminal(preferred):
+        return list(named)
+    return [preferred]
 
 
 def _takes_over_the_terminal(browser: webbrowser.BaseBrowser) -> bool:
     return os.path.basename(getattr(browser, "name", "")) in _TEXT_BROWSERS
-
-
-def _named(command: str) -> webbrowser.BaseBrowser:
-    return _found(command) or webbrowser.GenericBrowser(command)
 
 
 def _found(name: str | None) -> webbrowser.BaseBrowser | None:

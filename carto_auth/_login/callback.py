@@ -10,6 +10,7 @@ import contextlib
 import errno
 import html
 import io
+import os
 import socket
 import sys
 import threading
@@ -21,21 +22,28 @@ from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
+from carto_auth._login import pages
+from carto_auth._login.pages import Kind
+
 #: Seconds after which a connection is closed, whatever it is doing.
 CONNECTION_SECONDS = 5.0
 
 #: Seconds until a server notices that it should end; both of them make the person wait.
 _POLL_SECONDS = 0.02
 
+#: Seconds for which a page that was shown can be loaded again.
+LINGER_SECONDS = 1.0
+
 Answer = TypeVar("Answer")
 
 
 class Page(NamedTuple):
-    """What the browser is shown. Both texts are fixed by the program: nothing from a request is in them."""
+    """What the browser is shown. All of it is fixed by the program: nothing from a request is in it."""
 
     status: int
     title: str
     text: str
+    kind: Kind = "other"
 
 
 #: For a request, given as its query: the answer it carries (``None`` to go on waiting), and the page to show.
@@ -44,7 +52,11 @@ Judge = Callable[[str], "tuple[Answer | None, Page]"]
 ALREADY_ANSWERED = Page(409, "Already done", "This login has already been answered. You can close this tab.")
 NOT_HERE = Page(404, "Nothing here", "This address only takes the end of a login.")
 WRONG_METHOD = Page(405, "Nothing here", "This address only takes the end of a login.")
-BROKEN = Page(500, "Something went wrong", "The login could not be finished. Your Python program tells you why.")
+BROKEN = Page(500, "Something went wrong", "The login could not be finished. Your Python program tells you why.", "bad")
+
+
+#: By process: the server of the last login, which its page may need a moment longer. A forked child has a copy of it.
+_lingering: dict[int, CallbackServer[Any]] = {}
 
 
 class PortBusy(OSError):
@@ -73,14 +85,18 @@ class CallbackServer(Generic[Answer]):
         self._answer: Answer | None = None
         self._failure: BaseException | None = None
         self._over = threading.Event()
-        self._servers = _listen(parts.port or 80, self)
-        for server in self._servers:
-            threading.Thread(
-                target=server.serve_forever,
-                kwargs={"poll_interval": _POLL_SECONDS},
-                daemon=True,
-                name="carto-auth callback",
-            ).start()
+        self._answered: tuple[str, Page] | None = None
+        self._serving: list[_Server] = []
+        self._servers = _listen_in_time(parts.port or 80, self)
+        try:
+            for server in self._servers:
+                threading.Thread(
+                    target=server.serve_forever, args=(_POLL_SECONDS,), daemon=True, name="carto-auth callback"
+                ).start()
+                self._serving.append(server)
+        except RuntimeError:  # no thread can be had here
+            self._close()
+            raise
 
     def __enter__(self) -> CallbackServer[Answer]:
         return self
@@ -88,8 +104,22 @@ class CallbackServer(Generic[Answer]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._answered is None:
+            self._close()
+            return
+        # The page may be loaded again, and must not look like a failure then.
+        _lingering[os.getpid()] = self
+        closing = threading.Timer(LINGER_SECONDS, self._close)
+        closing.daemon = True
+        try:
+            closing.start()
+        except RuntimeError:  # no thread can be had here
+            self._close()
+
+    def _close(self) -> None:
         for server in self._servers:
-            server.shutdown()
+            if server in self._serving:
+                server.shutdown()
             with contextlib.suppress(OSError):  # on macOS a socket that listens has no other end
                 server.socket.shutdown(socket.SHUT_RDWR)  # else a child that was forked meanwhile keeps the port
             server.server_close()
@@ -117,18 +147,37 @@ class CallbackServer(Generic[Answer]):
     def decide(self, query: str) -> tuple[Page, bool]:
         """The page for a callback with ``query``, and whether it ends the wait."""
         with self._judging:
-            if self._answer is not None:
-                return ALREADY_ANSWERED, False
+            if self._answered is not None:
+                answered, page = self._answered
+                return page if query == answered else ALREADY_ANSWERED, False
             try:
                 self._answer, page = self._judge(query)
             except BaseException as error:
                 self._failure = error
                 return BROKEN, True
-            return page, self._answer is not None
+            if self._answer is None:
+                return page, False
+            self._answered = query, page
+            return page, True
 
     def finish(self) -> None:
         """End the wait; called once the browser has its page."""
         self._over.set()
+
+
+def _listen_in_time(port: int, callback: CallbackServer[Any]) -> list[_Server]:
+    """Servers on both loopback addresses, as soon as the last login lets go of the port, here or in another process."""
+    last = _lingering.pop(os.getpid(), None)
+    if last is not None:
+        last._close()
+    deadline = time.monotonic() + 1.5 * LINGER_SECONDS
+    while True:
+        try:
+            return _listen(port, callback)
+        except PortBusy:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_POLL_SECONDS)
 
 
 def _listen(port: int, callback: CallbackServer[Any]) -> list[_Server]:
@@ -226,7 +275,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(WRONG_METHOD if code == 501 else NOT_HERE._replace(status=code))  # 501: any method but GET
 
     def _reply(self, page: Page) -> None:
-        content = render(page)
+        title, text = html.escape(page.title), html.escape(page.text)
+        content = pages.page(title, f"<h1>{title}</h1><p>{text}</p>", kind=page.kind).encode()
         self.close_connection = True
         self.send_response_only(page.status)
         for name, value in (*_HEADERS, ("Content-Length", str(len(content)))):
@@ -242,11 +292,6 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: a callback's address holds an authorization code."""
 
 
-def render(page: Page) -> bytes:
-    """The HTML of a page."""
-    return _HTML.format(title=html.escape(page.title), text=html.escape(page.text)).encode()
-
-
 _HEADERS = (
     ("Content-Type", "text/html; charset=utf-8"),
     ("Cache-Control", "no-store"),
@@ -256,26 +301,3 @@ _HEADERS = (
     ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
     ("Connection", "close"),
 )
-
-_HTML = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; --ground: #f4f6f8; --card: #fff; --ink: #1c2733; --soft: #5a6775; }}
-@media (prefers-color-scheme: dark) {{
-:root {{ --ground: #12181f; --card: #1d252e; --ink: #eef2f6; --soft: #a9b5c1; }} }}
-body {{ margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--ground);
-color: var(--ink); font: 17px/1.5 system-ui, sans-serif; }}
-main {{ margin: 1rem; padding: 2.5rem 2rem; max-width: 28rem; border-radius: 14px; background: var(--card);
-box-shadow: 0 6px 30px rgba(0, 0, 0, .12); text-align: center; }}
-h1 {{ margin: 0 0 .6rem; font-size: 1.5rem; }}
-p {{ margin: 0; color: var(--soft); }}
-</style>
-</head>
-<body><main><h1>{title}</h1><p>{text}</p></main></body>
-</html>
-"""

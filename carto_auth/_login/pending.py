@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from carto_auth._frames import clears_its_frames
 from carto_auth._trust import require_secure
 from carto_auth.errors import LoginDenied, LoginFailed
 
@@ -33,6 +34,7 @@ else:
             return cls
 
 
+@clears_its_frames
 class PendingLogin(_OfAccount[Account]):
     """A login in two calls, neither of which waits for the person.
 
@@ -62,41 +64,54 @@ class PendingLogin(_OfAccount[Account]):
         if redirect_uri is not None:
             require_secure(redirect_uri.partition("?")[0], "redirect_uri")
             login.redirect_uri = redirect_uri
-        self.state = secrets.token_urlsafe(32)
-        self.url = login.get_authorize_url(self.state)
+        self.state: str = secrets.token_urlsafe(32)
+        self.url: str = login.get_authorize_url(self.state)
         self._account = account
         self._login = login
         self._token_info: dict[str, Any] | None = None
-        self._was_denied = False
+        self._is_over = False
         self._sent_codes: dict[str, object] = {}
 
     def finish(self, answer: str) -> Account:
         """The account, from the access code that the person copied, or from the whole URL they came back with.
 
         An answer that is not this login's, or a code that CARTO refuses, leaves it waiting for the right one; no
-        code is sent twice. If a token came and only the API base URL could not be found, another call tries that
-        again, and nothing else.
+        code is sent twice. A login answers once. Only if a token came and the API base URL could not be found, the
+        same answer may try that again, and nothing else.
 
         Raises:
             LoginDenied: the person or CARTO refused.
             LoginFailed: the answer is empty, of another site or of another login, or this login was answered.
             Unauthorized: CARTO did not accept the code.
             TenantNotFound: the account belongs to no CARTO organization yet.
-            ServerError, ServiceUnreachable: no token came.
+            ServerError, ServiceUnreachable: no token came, or no API base URL.
         """
+        if self._is_over:
+            raise _answered()
+        code = self._code_in(answer)
         if self._token_info is None:
-            self._token_info = self._login.get_token_info(self._new_code_in(answer))
-        return self._account(self._token_info)
+            self._token_info = self._info_for(code)
+        elif code not in self._sent_codes:
+            raise _answered()
+        account = self._account(self._token_info)
+        self._is_over = True
+        return account
 
-    def _new_code_in(self, answer: str) -> str:
-        if self._was_denied:
-            raise LoginFailed("This login has already been answered.", remedy="Begin a new login.")
+    def _code_in(self, answer: str) -> str:
         try:
-            code = self._login.get_authorization_code(answer)
+            return self._login.get_authorization_code(answer)
         except LoginDenied:
-            self._was_denied = True
+            self._is_over = True
             raise
+
+    def _info_for(self, code: str) -> dict[str, Any]:
         mine = object()
         if self._sent_codes.setdefault(code, mine) is not mine:  # of all the threads one is the first
-            raise LoginFailed("This login has already been answered with that code.", remedy="Begin a new login.")
-        return code
+            raise _answered()
+        info = self._login.get_token_info(code)
+        self._sent_codes = {code: mine}  # from now on no other answer is the right one
+        return info
+
+
+def _answered() -> LoginFailed:
+    return LoginFailed("This login has already been answered.", remedy="Begin a new login.")

@@ -5,8 +5,9 @@ It knows no OAuth: what a link, an answer or a code is, it is told by the functi
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection
-from threading import Thread
+from dataclasses import dataclass
 
 from carto_auth._login import browser, place, talk
 from carto_auth._login.callback import CallbackServer, Page, PortBusy
@@ -17,8 +18,15 @@ from carto_auth.errors import LoginFailed, LoginRequired, LoginTimedOut
 #: How often a person is asked for a code that works.
 TRIES = 3
 
-LOGGED_IN = Page(200, "Back to Python", "CARTO has confirmed who you are. You can close this tab and return to Python.")
-NOT_LOGGED_IN = Page(200, "Not logged in", "You are not logged in. Python tells you why; you can close this tab.")
+#: Seconds that a browser has to fail before the link for it is shown: a link that is shown should work.
+OPENING_SECONDS = 1.0
+
+LOGGED_IN = Page(
+    200, "Back to Python", "CARTO has confirmed who you are. You can close this tab and return to Python.", "good"
+)
+NOT_LOGGED_IN = Page(
+    200, "Not logged in", "You are not logged in. Python tells you why; you can close this tab.", "bad"
+)
 NOT_THIS_LOGIN = Page(400, "Not this login", "No login that is waiting here expects this. Use the link in Python.")
 
 
@@ -34,7 +42,9 @@ def ask(prompt: str, seconds: float, *, timeout: float, anyway: bool) -> str:
     Raises:
         LoginRequired: there is nobody to ask.
         LoginTimedOut: nobody answered in time.
+        LoginFailed: the person ended the input (Ctrl-D).
     """
+    reason = None
     if anyway or place.can_ask():
         try:
             return talk.ask(prompt, seconds)
@@ -43,60 +53,51 @@ def ask(prompt: str, seconds: float, *, timeout: float, anyway: bool) -> str:
                 f"No code was entered within {timeout:g} s.",
                 remedy="Try again, with a longer timeout= if you need more time.",
             ) from None
-        except (EOFError, OSError, RuntimeError, ValueError):
-            pass  # standard input is at its end, broken or missing; or a notebook's front end takes no input
-    raise place.login_required()
+        except UnicodeDecodeError:
+            return "\ufffd"  # bytes that are no text, and so no code
+        except EOFError:
+            if place.is_terminal(sys.stdin):
+                raise LoginFailed("No code was entered.", remedy="Begin a new login.") from None
+            reason = "standard input is at its end"
+        except (OSError, RuntimeError, ValueError):  # broken or missing; or a notebook's front end takes no input
+            reason = "nothing can be entered here"
+    raise place.login_required(reason)
 
 
 class NoBrowser(Exception):
     """The browser cannot take this login; the text tells the person why, and what happens instead."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Conversation:
     """A login's talk with a person.
 
-    Args:
+    Attributes:
         begin: begins a new attempt for a redirect URI, and returns the link to log in with; what earlier attempts
             sent out is worth nothing then.
         judge: what a callback's query says to the attempt; ``None`` when it is not meant for it.
         read: the code in what the person pasted, ``""`` for nothing; raises :class:`WrongCode` with the reason.
         ask: asks the person for a line of text; raises ``LoginRequired`` where there is nobody.
+        notice: what the person should know of this login; known once an attempt has begun.
+        screen: shows the links.
         ask_anyway: whether to ask even where nobody seems to be.
         open_anyway: whether to open a browser even where nobody seems to be.
         code_page: the redirect URI of the page that shows a code; ``site`` is the address of its site.
         timeout: the seconds that the person was given; ``seconds_left`` tells how many are left.
-        open_aside: opens a link without waiting, and returns the thread that does.
-        show: shows a link, after the words before it.
     """
 
-    def __init__(
-        self,
-        *,
-        begin: Callable[[str], str],
-        judge: Callable[[str], AuthorizationResponse | None],
-        read: Callable[[str], str],
-        ask: Callable[[str], str],
-        ask_anyway: bool,
-        open_anyway: bool,
-        code_page: str,
-        site: str,
-        timeout: float,
-        seconds_left: Callable[[], float],
-        open_aside: Callable[[str, Callable[[BaseException | None], None]], Thread] = browser.open_aside,
-        show: Callable[[str, str], None] = talk.show_link,
-    ) -> None:
-        self._begin = begin
-        self._judge = judge
-        self._read = read
-        self._ask = ask
-        self._ask_anyway = ask_anyway
-        self._open_anyway = open_anyway
-        self._code_page = code_page
-        self._site = site
-        self._timeout = timeout
-        self._seconds_left = seconds_left
-        self._open_aside = open_aside
-        self._show = show
+    begin: Callable[[str], str]
+    judge: Callable[[str], AuthorizationResponse | None]
+    read: Callable[[str], str]
+    ask: Callable[[str], str]
+    notice: Callable[[], str]
+    screen: talk.Screen
+    ask_anyway: bool
+    open_anyway: bool
+    code_page: str
+    site: str
+    timeout: float
+    seconds_left: Callable[[], float]
 
     def code(self) -> str:
         """The code that the browser brings back; where it cannot, the one that the person copies.
@@ -107,7 +108,7 @@ class Conversation:
             LoginTimedOut: nobody finished in time.
             LoginFailed: no usable code was given.
         """
-        if not (self._open_anyway or place.somebody_is_here()):
+        if not (self.open_anyway or place.somebody_is_here()):
             return self.code_by_hand()
         try:
             return self._code_by_browser()
@@ -122,39 +123,52 @@ class Conversation:
     # ---- by the browser --------------------------------------------------------------------------
 
     def _code_by_browser(self) -> str:
-        url = self._begin(REDIRECT_URI)
+        if not browser.can_open():
+            raise NoBrowser(place.why_no_browser())
+        url = self.begin(REDIRECT_URI)
         try:
-            server = CallbackServer(REDIRECT_URI, self._answer_and_page)
+            with CallbackServer(REDIRECT_URI, self._answer_and_page) as server:
+                response = self._response_at(server, url)
         except PortBusy:
             raise NoBrowser(
                 "Another program or login is using port 10000, so your browser cannot bring this login back to "
                 "Python. Close it, or copy the access code by hand."
             ) from None
-        except OSError:
+        except (OSError, RuntimeError):  # there is no loopback address, or no thread can be had
             raise NoBrowser(
                 "On this computer your browser cannot bring the login back to Python, so this login needs an access "
                 "code, copied by hand."
             ) from None
-        with server:
-            response = self._response_at(server, url)
         if response is None:
             raise LoginTimedOut(
-                f"Nobody finished the login in the browser within {self._timeout:g} s.",
+                f"Nobody finished the login in the browser within {self.timeout:g} s.",
                 remedy="Try again, with open_browser=False if the browser cannot reach this computer.",
             )
         return code_of(response)
 
     def _response_at(self, server: CallbackServer[AuthorizationResponse], url: str) -> AuthorizationResponse | None:
         """Send the person to ``url``, and wait for what comes back; ``None`` when nothing does in time."""
-        self._show("Log in to CARTO in your browser. If it does not open by itself, use this link:", url)
-        opening = self._open_aside(url, lambda error: server.give_up(error or NoBrowser(place.why_no_browser())))
-        response = server.wait(self._seconds_left())
-        if browser.named_takes_over_the_terminal():
-            opening.join(self._seconds_left())  # until it gives the terminal back
+        opening = browser.open_aside(url, lambda error: server.give_up(error or NoBrowser(place.why_no_browser())))
+        takes_over = browser.named_takes_over_the_terminal()
+        opening.join(0 if takes_over else OPENING_SECONDS)
+        server.wait(0)  # raises, if no browser could be opened
+        before = "Log in to CARTO in your browser. If it does not open by itself, use this link:"
+        self.screen.show_link(_paragraphs(self.notice(), before), url, self._waiting())
+        response = server.wait(self.seconds_left())
+        if takes_over:
+            opening.join(self.seconds_left())  # until it gives the terminal back
         return response
 
+    def _waiting(self) -> str:
+        stop = "interrupting the kernel stops it" if place.in_notebook() else "Ctrl-C stops it"
+        minutes = self.timeout / 60
+        limit = "" if minutes == float("inf") else f"up to {minutes:g} minutes; "
+        if minutes < 2:
+            limit = f"up to {self.timeout:g} seconds; "
+        return f"Waiting for the login in your browser ({limit}{stop})"
+
     def _answer_and_page(self, query: str) -> tuple[AuthorizationResponse | None, Page]:
-        response = self._judge(query)
+        response = self.judge(query)
         if response is None:
             return None, NOT_THIS_LOGIN
         return response, NOT_LOGGED_IN if response.code is None else LOGGED_IN
@@ -174,20 +188,20 @@ class Conversation:
             LoginTimedOut: nobody answered in time.
             LoginFailed: no usable code was given.
         """
-        if not (self._ask_anyway or place.can_ask()):
+        if not (self.ask_anyway or place.can_ask()):
             raise place.login_required()
-        prompt = self._first_prompt(told, self._begin(self._code_page))
+        prompt = self._first_prompt(told, self.begin(self.code_page))
         problem = ""
         for _ in range(TRIES):
             try:
-                return self._new_code_in(self._ask(prompt), refused)
+                return self._new_code_in(self.ask(prompt), refused)
             except WrongCode as error:
                 problem = str(error)
             prompt = f"{problem} Access code: "
         raise LoginFailed(f"The login was given up after {TRIES} tries: {problem}", remedy="Begin a new login.")
 
     def _new_code_in(self, pasted: str, refused: Collection[str]) -> str:
-        code = self._read(pasted)
+        code = self.read(pasted)
         if not code:
             raise WrongCode("No code was entered.")
         if code in refused:
@@ -196,9 +210,16 @@ class Conversation:
 
     def _first_prompt(self, told: str, url: str) -> str:
         """The link and the request for the code: as one text, so that nothing is shown where nobody is asked."""
-        before = f"{told}\n\n".lstrip() + "Log in to CARTO with this link; it ends on a page that shows an access code:"
-        after = f"Copy the code from the {self._site} page to here. Never give it to anyone else.\nAccess code: "
+        before = _paragraphs(
+            told, self.notice(), "Log in to CARTO with this link; it ends on a page that shows an access code:"
+        )
+        after = f"Copy the code from the {self.site} page to here. Never give it to anyone else."
+        question = "Access code: "
         if place.in_notebook() and place.can_ask():
-            self._show(before, url)
-            return after
-        return f"{before}\n\n    {url}\n\n{after}"
+            self.screen.show_link(before, url, after)
+            return question
+        return f"{before}\n\n    {url}\n\n{after}\n{question}"
+
+
+def _paragraphs(*texts: str) -> str:
+    return "\n\n".join(filter(None, texts))

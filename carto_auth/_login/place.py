@@ -17,6 +17,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TextIO
 
+#: Set in hosted notebooks and behind VS Code's remote server (SSH, a tunnel, a dev container). In VS Code's terminals
+#: ``BROWSER`` names a command that opens pages where the person is, and VS Code forwards the callback's port.
+_ELSEWHERE = (
+    *("JUPYTERHUB_API_URL", "JUPYTERHUB_USER", "KAGGLE_KERNEL_RUN_TYPE"),
+    *("SAGEMAKER_INTERNAL_IMAGE_URI", "SM_CURRENT_HOST", "REMOTE_CONTAINERS", "VSCODE_IPC_HOOK_CLI"),
+)
+_SAGEMAKER_STUDIO = "/opt/ml/metadata/resource-metadata.json"
+
 # ---- where the browser is ------------------------------------------------------------------------
 
 
@@ -30,39 +38,9 @@ def in_databricks() -> bool:
     return bool(os.environ.get("DATABRICKS_RUNTIME_VERSION"))
 
 
-def in_jupyterhub() -> bool:
-    """Whether JupyterHub started this notebook, usually on another machine."""
-    return bool(os.environ.get("JUPYTERHUB_API_URL") or os.environ.get("JUPYTERHUB_USER"))
-
-
-def in_kaggle() -> bool:
-    """Whether this is a Kaggle notebook."""
-    return bool(os.environ.get("KAGGLE_KERNEL_RUN_TYPE"))
-
-
-def in_sagemaker() -> bool:
-    """Whether this is a SageMaker notebook, Studio or job."""
-    named = os.environ.get("SAGEMAKER_INTERNAL_IMAGE_URI") or os.environ.get("SM_CURRENT_HOST")
-    return bool(named) or os.path.exists("/opt/ml/metadata/resource-metadata.json")
-
-
 def in_codespaces() -> bool:
     """Whether this is a GitHub Codespace, whose VS Code may run in a web page that forwards no port."""
     return bool(os.environ.get("CODESPACES"))
-
-
-def in_remote_vscode() -> bool:
-    """Whether this runs behind VS Code's remote server: Remote SSH, a tunnel, a dev container.
-
-    In its terminals ``BROWSER`` names a command that opens pages where the person is, and VS Code forwards the
-    callback's port to this machine.
-    """
-    return bool(os.environ.get("REMOTE_CONTAINERS") or os.environ.get("VSCODE_IPC_HOOK_CLI"))
-
-
-def over_ssh_without_display() -> bool:
-    """Whether this is an SSH session that cannot show a window."""
-    return bool(os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY")) and not has_display()
 
 
 def in_wsl() -> bool:
@@ -112,7 +90,9 @@ def browser_is_elsewhere() -> bool:
         return True  # whatever BROWSER says: nobody sits at that machine, and nothing forwards its ports
     if named_browsers():
         return False
-    return in_jupyterhub() or in_kaggle() or in_sagemaker() or in_remote_vscode() or over_ssh_without_display()
+    if any(os.environ.get(variable) for variable in _ELSEWHERE) or os.path.exists(_SAGEMAKER_STUDIO):
+        return True
+    return bool(os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY")) and not has_display()
 
 
 def why_no_browser() -> str:
@@ -127,44 +107,67 @@ def why_no_browser() -> str:
 
 
 def somebody_is_here() -> bool:
-    """Whether a login may wait for a person: the one rule.
+    """Whether a login may wait for a person: where one can be asked, or in a desktop session.
 
-    Where this says no, opening a browser would only wait for nobody.
+    ``BROWSER`` says which browser, not that there is a person.
     """
-    if is_worker():
-        return False
-    if can_ask() or named_browsers():
+    if can_ask():
         return True
-    # A notebook that takes no input is run by a program, which may have brought its own way to open pages.
-    return not in_ci() and (not in_notebook() or is_open_replaced())
+    if is_asking_forbidden() or in_ci():
+        return False
+    return is_open_replaced() or (has_display() and not in_notebook() and not is_worker())
 
 
 def can_ask() -> bool:
-    """Whether a person can be asked for text: in a terminal, or in a notebook whose front end takes input."""
-    if is_worker():
+    """Whether a person can be asked for text: the one rule.
+
+    There is one where a notebook's kernel, a replaced ``input`` or a terminal belongs to this very process.
+    """
+    if is_asking_forbidden():
         return False
-    if in_notebook():
-        return bool(getattr(_kernel(), "_allow_stdin", True))
-    if in_colab() or in_databricks() or is_input_replaced():
-        return True  # Colab and Databricks bring their own input()
-    return is_terminal(sys.stdin) and _is_in_foreground(sys.stdin)
+    kernel = _kernel()
+    if kernel is not None:
+        return _is_of_this_process(kernel) and bool(getattr(kernel, "_allow_stdin", True))
+    return is_input_replaced() or at_a_parents_terminal() or _has_terminal()
+
+
+def why_nobody() -> str:
+    """Why nobody can be asked here."""
+    kernel = _kernel()
+    if is_asking_forbidden():
+        return "the variable CARTO_AUTH_INTERACTIVE forbids it"
+    if is_worker() or (kernel is not None and not _is_of_this_process(kernel)):
+        return "this is a worker process"
+    if kernel is not None:
+        return "this notebook is run without a front end that takes input"
+    if sys.stdin is None or getattr(sys.stdin, "closed", False):
+        return "standard input is closed"
+    if is_terminal(sys.stdin):
+        return "this is a background job of its terminal"
+    return "standard input is not a terminal"
+
+
+def is_asking_forbidden() -> bool:
+    """Whether ``CARTO_AUTH_INTERACTIVE=0`` forbids to ask a person, whoever might be there."""
+    return os.environ.get("CARTO_AUTH_INTERACTIVE", "").strip().lower() in ("0", "false", "no", "off")
 
 
 def is_worker() -> bool:
-    """Whether this process works for another: a child of multiprocessing, a Dask or Spark worker."""
+    """Whether this is a daemon of multiprocessing, such as a pool's worker, which works for its parent alone."""
+    return bool(getattr(_child_of_multiprocessing(), "daemon", False))
+
+
+def at_a_parents_terminal() -> bool:
+    """Whether this is a child of multiprocessing, which takes its standard input away, at its parent's terminal."""
+    if _child_of_multiprocessing() is None or is_worker() or sys.platform == "win32" or is_terminal(sys.stdin):
+        return False
+    return is_terminal(sys.stdout) and _is_in_foreground(sys.stdout)
+
+
+def _child_of_multiprocessing() -> Any:
     multiprocessing = sys.modules.get("multiprocessing")
-    if multiprocessing is not None and multiprocessing.parent_process() is not None:
-        return True
-    if "pyspark.daemon" in sys.modules or "pyspark.worker" in sys.modules:
-        return True
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
-        return False
-    try:
-        distributed.get_worker()
-    except (ValueError, AttributeError):  # this is no worker; it is still being imported
-        return False
-    return True
+    is_child = multiprocessing is not None and multiprocessing.parent_process() is not None
+    return multiprocessing.current_process() if multiprocessing is not None and is_child else None
 
 
 def in_ci() -> bool:
@@ -181,6 +184,11 @@ def _kernel() -> Any:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
     return getattr(shell, "kernel", None)
+
+
+def _is_of_this_process(kernel: Any) -> bool:
+    """Whether a kernel's questions come from this process; a forked child has a copy of the kernel."""
+    return bool(getattr(getattr(kernel, "session", None), "pid", os.getpid()) == os.getpid())
 
 
 def is_input_replaced() -> bool:
@@ -207,6 +215,10 @@ def is_terminal(stream: TextIO | None) -> bool:
         return False
 
 
+def _has_terminal() -> bool:
+    return sys.stdin is not None and is_terminal(sys.stdin) and _is_in_foreground(sys.stdin)
+
+
 def _is_in_foreground(terminal: TextIO) -> bool:
     """Whether this process may read from its terminal; a shell would stop one of its background jobs for that."""
     if sys.platform == "win32":
@@ -217,10 +229,10 @@ def _is_in_foreground(terminal: TextIO) -> bool:
         return True
 
 
-def login_required() -> LoginRequired:
-    """The error for a login where nobody can be asked."""
+def login_required(reason: str | None = None) -> LoginRequired:
+    """The error for a login where nobody can be asked, with the reason: as given, else as seen."""
     return LoginRequired(
-        "A CARTO login needs a person, and there is nobody to ask here (no terminal, no notebook, or a worker).",
+        f"A CARTO login needs a person, and there is nobody to ask here: {reason or why_nobody()}.",
         remedy="Log in once where there is a person, by running: carto-auth login. For jobs that run without one, use "
         "CartoAuth.from_m2m with an M2M application.",
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, make_response, redirect, render_template, request, session, url_for
 from werkzeug.exceptions import HTTPException
 
+from carto_auth._login.pages import page
 from carto_auth.sandbox.authorization import AuthorizationRefused
 from carto_auth.sandbox.state import Login, PendingLogin
 
@@ -34,10 +35,14 @@ def create_blueprint(server: SandboxAuthorizationServer) -> Blueprint:
     blueprint = Blueprint("pages", __name__, template_folder="templates")
     state = server.state
 
+    @blueprint.context_processor
+    def shared() -> dict[str, object]:
+        return {"page": page}  # the callback's page, which has the style of all of them
+
     @blueprint.errorhandler(_Stop)
     def stop(error: _Stop) -> Response:
-        page = render_template("message.html", title=error.title, text=error.description, bad=True)
-        return make_response(page, error.code or 500)
+        answer = render_template("message.html", title=error.title, text=error.description, kind="bad")
+        return make_response(answer, error.code or 500)
 
     @blueprint.after_request
     def protect(response: Response) -> Response:
@@ -64,6 +69,8 @@ def create_blueprint(server: SandboxAuthorizationServer) -> Blueprint:
         if refusal is not None:
             return refusal
         pending = state.begin_login(parameters, _browser())
+        if pending is None:
+            raise _Stop(503, "Too many logins", "Too many people are logging in. Try again in ten minutes.")
         return redirect(url_for(".login", transaction=pending.id))
 
     @blueprint.get("/login")
@@ -78,10 +85,10 @@ def create_blueprint(server: SandboxAuthorizationServer) -> Blueprint:
             return _finish(pending, None)
         email = request.form.get("email", "").strip()
         if "@" not in email or not request.form.get("password"):
-            page = render_template(
+            again = render_template(
                 "login.html", email=email, csrf_token=pending.csrf, problem="Enter an e-mail and any password."
             )
-            return make_response(page, 400)
+            return make_response(again, 400)
         organization = pending.parameters.get("organization", [""])[0]
         pending.login = Login(email, organization or None)
         return redirect(url_for(".consent", transaction=pending.id))
@@ -116,35 +123,36 @@ def create_blueprint(server: SandboxAuthorizationServer) -> Blueprint:
     @blueprint.get("/auth/success")
     def success_page() -> str:
         text = "You are logged in. You can close this page and go back to Python."
-        return render_template("message.html", title="Welcome", text=text, bad=False)
+        return render_template("message.html", title="Welcome", text=text, kind="good")
 
     @blueprint.get("/auth/error")
     def error_page() -> str:
         text = "You are not logged in. Close this page and start again from Python."
-        return render_template("message.html", title="Not logged in", text=text, bad=True)
+        return render_template("message.html", title="Not logged in", text=text, kind="bad")
 
     @blueprint.get("/sso/<organization>")
     def sso(organization: str) -> str:
         _require_organization(organization)
-        return render_template("sso.html", organization=organization, csrf_token=_browser())
+        return render_template("sso.html", organization=state.organization_name, csrf_token=_browser())
 
     @blueprint.post("/sso/<organization>")
     def join(organization: str) -> str:
         _require_organization(organization)
         _compare(request.form.get("csrf_token", ""), session.get("browser", ""))
         state.switches.has_tenant = True
-        text = f"You now belong to {organization}. Log in from Python again."
-        return render_template("message.html", title="Welcome", text=text, bad=False)
+        text = f"You now belong to {state.organization_name}. Log in from Python again."
+        return render_template("message.html", title="Welcome", text=text, kind="good")
 
-    def _require_organization(name: str) -> None:
-        if name != state.organization_name:
-            raise _Stop(404, "No such organization", f"The sandbox knows only {state.organization_name!r}.")
+    def _require_organization(identifier: str) -> None:
+        if identifier != state.organization_id:
+            raise _Stop(404, "No such organization", f"The sandbox knows only the id {state.organization_id!r}.")
 
     def _pending(*, submitted: bool = False) -> PendingLogin:
         pending = state.pending_login(request.args.get("transaction", ""))
         if pending is None:
             raise _Stop(400, "This login has ended", "It was answered before. Start again from Python.")
         _compare(session.get("browser", ""), pending.browser)
+        pending.is_seen = True
         if submitted:
             _compare(request.form.get("csrf_token", ""), pending.csrf)
         return pending

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -70,6 +71,8 @@ def test_a_terminal_without_a_browser(terminal, carto, log_in, link_in, monkeypa
     child.sendline(f"  '{walk_login(link_in(child.logged()))}' ")
     child.expect_exact(f"API: {carto.url}")
     child.expect(pexpect.EOF)
+    assert child.logged().count("/authorize?") == 1
+    assert re.search(r"Logged in as ana@example\.com, until \d\d:\d\d", child.logged())
 
 
 def test_a_terminal_with_a_browser(terminal, carto, log_in, monkeypatch, callback_port):
@@ -78,6 +81,8 @@ def test_a_terminal_with_a_browser(terminal, carto, log_in, monkeypatch, callbac
     child.expect_exact(f"API: {carto.url}")
     assert child.logged().index("Log in to CARTO in your browser") < child.logged().index("/authorize?")
     assert "Access code" not in child.logged()
+    assert "Waiting for the login in your browser (up to 5 minutes; Ctrl-C stops it)" in child.logged()
+    assert re.search(r"Logged in as ana@example\.com, until \d\d:\d\d", child.logged())
 
 
 @pytest.mark.skipif(shutil.which("w3m") is None and not os.environ.get("CI"), reason="Debian: apt install w3m")
@@ -116,11 +121,36 @@ def test_ctrl_c(terminal, log_in, monkeypatch, callback_port, program, moment):
     assert time.monotonic() - began < AT_ONCE
 
 
-def test_ctrl_d_at_the_prompt_is_nobody(terminal, log_in, callback_port):
+def test_ctrl_d_at_the_prompt_is_no_code(terminal, log_in, callback_port):
     child = terminal(sys.executable, "-c", log_in("open_browser=False"))
     child.expect("Access code: ")
     child.sendeof()
-    child.expect("LoginRequired")
+    child.expect_exact("LoginFailed: No code was entered. Begin a new login.")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_child_of_multiprocessing_at_a_terminal_is_no_worker(terminal, carto, link_in, tmp_path, method):
+    """Web servers' reloaders and notebooks run their code in one; it has lost its standard input."""
+    script = tmp_path / "child.py"
+    script.write_text(
+        "import multiprocessing\nfrom carto_auth import CartoAuth\n"
+        "def work():\n    print('API:', CartoAuth.from_oauth().get_api_base_url())\n"
+        "if __name__ == '__main__':\n"
+        f"    child = multiprocessing.get_context({method!r}).Process(target=work)\n"
+        "    child.start()\n    child.join()\n"
+    )
+    child = terminal(sys.executable, str(script))
+    child.expect("Access code: ")
+    child.sendline(walk_login(link_in(child.logged())))
+    child.expect_exact(f"API: {carto.url}")
+    child.expect(pexpect.EOF)
+
+
+def test_bytes_that_are_no_text_are_no_code(terminal, log_in, callback_port):
+    child = terminal(sys.executable, "-c", log_in("open_browser=False"))
+    child.expect("Access code: ")
+    os.write(child.fileno(), b"caf\xe9\n")
+    child.expect_exact("That is not an access code. Access code: ")
 
 
 def test_what_the_person_must_see_does_not_go_into_the_programs_file(terminal, carto, log_in, link_in, tmp_path):
@@ -143,16 +173,21 @@ def test_what_the_person_must_see_does_not_go_into_the_programs_file(terminal, c
     ],
     ids=["no input", "closed input", "cron", "an empty pipe", "CI"],
 )
-@pytest.mark.parametrize("arguments", ["", "open_browser=False"])
-def test_without_a_person(carto, log_in, callback_port, tmp_path, start, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "with_browser"), [("", False), ("", True), ("open_browser=False", False)], ids=["", "BROWSER", "hand"]
+)
+def test_without_a_person(carto, log_in, callback_port, tmp_path, monkeypatch, start, arguments, with_browser):
     settings = " ".join(f"{name}={value}" for name, value in carto.environment().items())
+    monkeypatch.setenv("BROWSER", f"{WALKER} %s" if with_browser else "")
     command = start.format(python=sys.executable, text=shlex.quote(log_in(arguments)), carto=settings)
     ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=PATIENCE, cwd=tmp_path)
     assert ended.returncode == 1
     assert "LoginRequired: " in ended.stderr
     assert "A CARTO login needs a person" in ended.stderr
     assert "CartoAuth.from_m2m" in ended.stderr
-    assert "Access code" not in ended.stdout + ended.stderr
+    assert "/authorize?" not in ended.stdout + ended.stderr
+    reason = "is closed" if start.endswith("<&-") else "is not a terminal"
+    assert f"there is nobody to ask here: standard input {reason}." in ended.stderr
     assert "During handling" not in ended.stderr
 
 

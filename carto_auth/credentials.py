@@ -116,13 +116,9 @@ def source_in_use() -> Source:
 
 
 def nothing_good() -> str:
-    """The message that no place holds anything, with what each of them could hold."""
-    return (
-        "No good CARTO credentials were found. Looked in: CARTO_API_TOKEN (an API access token); CARTO_CLIENT_ID and "
-        "CARTO_CLIENT_SECRET (an M2M application); CARTO_CREDENTIALS_FILE and "
-        f"{_default_file_name()} (an M2M credentials file); {CliProfile.default().path} (the CARTO CLI's login, made "
-        "by carto auth login); the login that is kept (made by carto-auth login)."
-    )
+    """The message that no place holds anything, with what was seen in each of them."""
+    seen = "; ".join(source.seen for source in sources() if not source.is_there)
+    return f"No good CARTO credentials were found: {seen}; and no login is kept."
 
 
 def organization(org: str | None) -> str | None:
@@ -157,17 +153,14 @@ def environment_m2m(services: Services) -> M2MCredentials | None:
         MissingCredential: only one of the two is set.
         InvalidCredential: one of them cannot be used.
     """
-    client_id, client_secret = _from_environment("client_id"), _from_environment("client_secret")
-    if client_id is None and client_secret is None:
-        return None
-    if client_id is None or client_secret is None:
-        there, missing = (client_secret, "client_id") if client_secret else (client_id, "client_secret")
-        assert there is not None
+    found = {setting: _from_environment(setting) for setting in ("client_id", "client_secret")}
+    there = [pair for pair in found.values() if pair]
+    if len(there) == 1:
+        missing = next(_VARIABLES[setting][0] for setting, pair in found.items() if pair is None)
         raise MissingCredential(
-            f"The environment has {there[0]}, but not {_VARIABLES[missing][0]}.",
-            remedy=f"Set it too. {_WHERE_THEY_ARE}",
+            f"The environment has {there[0][0]}, but not {missing}.", remedy=f"Set it too. {_WHERE_THEY_ARE}"
         )
-    return given_m2m(None, client_id[1], client_secret[1], services, "the environment")
+    return given_m2m(None, there[0][1], there[1][1], services, "the environment") if there else None
 
 
 # ---- arguments -----------------------------------------------------------------------------------
@@ -189,8 +182,9 @@ def find_access_token(access_token: str | None, api_base_url: str | None, servic
             "There is no API access token: none was passed, and CARTO_API_TOKEN is not set.",
             remedy="Make one on the Developers page of your CARTO Workspace.",
         )
-    if base_url is None and os.path.exists(CliProfile.default().path):
-        base_url = ("the CARTO CLI's file", CliProfile.default().read().api_base_url(services))
+    cli = CliProfile.default()
+    if base_url is None and _cli_source(cli).is_there:
+        base_url = ("the CARTO CLI's file", cli.read().api_base_url(services))
     if base_url is None:
         raise MissingCredential(
             f"There is an access token ({token[0]}), but no API base URL for it.",
@@ -225,7 +219,7 @@ def given_m2m(
         "client_secret": client_secret,
     }
     content = {name: value for name, value in given.items() if value is not None}
-    return _checked_m2m(content, place, services, finds_base_url="api_base_url" not in content)
+    return _checked_m2m(content, place, services)
 
 
 # ---- M2M files -----------------------------------------------------------------------------------
@@ -307,17 +301,16 @@ def read_m2m_file(filepath: str | os.PathLike[str], services: Services) -> M2MCr
             remedy="Use CartoAuth.from_cli() for it, or pass a file with api_base_url, client_id and client_secret. "
             + _WHERE_THEY_ARE,
         )
-    return _checked_m2m(content, f"the credentials file {path}", services)
+    place = f"the credentials file {path}"
+    _value(content, "api_base_url", place)  # only a file must have it
+    return _checked_m2m(content, place, services)
 
 
-def _checked_m2m(
-    content: dict[str, Any], place: str, services: Services, *, finds_base_url: bool = False
-) -> M2MCredentials:
-    base_url = None if finds_base_url else _value(content, "api_base_url", place)
-    client_id, client_secret = (_value(content, name, place) for name in ("client_id", "client_secret"))
+def _checked_m2m(content: dict[str, Any], place: str, services: Services) -> M2MCredentials:
+    base_url = content.get("api_base_url")
     if base_url is not None:
-        base_url = require_credentials_base_url(base_url, place, services)
-    return M2MCredentials(base_url, client_id, client_secret)
+        base_url = require_credentials_base_url(_value(content, "api_base_url", place), place, services)
+    return M2MCredentials(base_url, *(_value(content, name, place) for name in ("client_id", "client_secret")))
 
 
 def _value(content: dict[str, Any], name: str, place: str) -> str:

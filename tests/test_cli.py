@@ -170,7 +170,7 @@ def test_status_and_logout_of_an_application(carto_sandbox):
 
 def test_status_of_what_is_not_cached():
     status = json.loads(run("status", "--json", CARTO_API_TOKEN="t", CARTO_API_BASE_URL="https://x.carto.com").stdout)
-    assert (status["usable"], status["source"]["kind"], status["cache"]) == (True, ORDER[0], None)
+    assert (status["usable"], status["source"]["kind"], status["cache_file"]) == (True, ORDER[0], None)
     file = Path.home() / ".carto_credentials.json"
     file.write_text(json.dumps({"current_profile": "a", "profiles": {"a": {"token": "t", "tenant_id": "gcp-x"}}}))
     file.chmod(0o600)

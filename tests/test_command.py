@@ -99,7 +99,7 @@ def test_who_is_logged_in_is_not_asked_again(run, log_in, person):
     log_in()
     before = len(person.requests)
     code, out, told = run("login")
-    assert (code, out, told.startswith("Logged in as ana@example.com, until ")) == (0, "", True)
+    assert (code, out, told.startswith("Already logged in as ana@example.com, until ")) == (0, "", True)
     assert len(person.requests) == before
     assert run("login", "--force", "--no-wait")[1].startswith("http")
 

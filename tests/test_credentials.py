@@ -346,6 +346,10 @@ def test_a_token_alone_is_for_the_cli_profiles_tenant(environment):
     assert (auth.get_access_token(), auth.get_api_base_url()) == ("alone", BASE_URL)
     environment({"CARTO_API_BASE_URL": "https://other.api.carto.com"})
     assert CartoAuth.default().get_api_base_url() == "https://other.api.carto.com"
+    environment({"CARTO_API_BASE_URL": ""})
+    cli_file("{")
+    with pytest.raises(MissingCredential, match="no API base URL"):
+        CartoAuth.default()
 
 
 @pytest.mark.parametrize(

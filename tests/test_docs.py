@@ -174,7 +174,7 @@ def test_the_documented_switches_are_the_sandboxs():
 
 
 def test_the_documented_json_is_that_of_status():
-    listed = [row[0].strip("`") for row in rows(page("reference/command.md").partition("--json`")[2])[2:]]
+    listed = [row[0].strip("`") for row in rows(page("reference/command.md").partition("## `status --json`")[2])[2:]]
     assert listed == list(status.to_json(status.get_status()))
 
 

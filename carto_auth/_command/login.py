@@ -32,7 +32,7 @@ def log_in(org: str | None, *, open_browser: bool, force: bool, waits: bool) -> 
     services, org = Services.from_environment(), credentials.organization(org)
     kept = None if force else _kept_login(org)
     if kept is not None:
-        output.say(f"{_logged_in(kept, org)} already. To log in again: carto-auth login --force")
+        output.say(f"Already l{_logged_in(kept, org)[1:]}. To log in again: carto-auth login --force")
         return
     store = default_store(Identity.of_person(services, org))
     try:
@@ -63,18 +63,19 @@ def _logged_in(auth: CartoAuth, org: str | None) -> str:
     return Owner(auth.get_access_token()).logged_in(end.timestamp() if end else None, org)
 
 
-def _keep(info: dict[str, Any], store: Store, org: str | None) -> None:
-    """Keep what a login has given, find its API base URL, and say what programs will use."""
+def _keep(info: dict[str, Any], store: Store, org: str | None) -> CartoAuth:
+    """Keep what a login has given, find its API base URL, and say what programs will use; the account."""
     token = Token.of(info["access_token"], info["expiration"], info.get("issued_at"), info.get("refresh_token"))
     try:
         store.save(Entry(token, None))
     except OSError as error:
         raise _not_kept(store, error, "and is lost") from None
     auth = CartoAuth.from_oauth(interactive=False, org=org)
-    output.say(f"{_logged_in(auth, org)}. The API base URL is {auth.get_api_base_url()}")
+    output.say(f"The API base URL is {auth.get_api_base_url()}")
     source = credentials.source_in_use()
     if source.kind != "login":
         output.say(f"carto-auth token and CartoAuth.default() use {source.name} instead of it ({source.seen}).")
+    return auth
 
 
 def _not_kept(store: Store, error: OSError, what_else: str) -> CredentialsError:
@@ -125,7 +126,8 @@ def finish(answer: str) -> None:
         os.unlink(_pending_path())  # of two who answer at the same time, one is the first
     except FileNotFoundError:
         raise _nothing_waits() from None
-    _keep(login.get_token_info(code), default_store(identity), org)
+    auth = _keep(login.get_token_info(code), default_store(identity), org)
+    output.say(_logged_in(auth, org))
 
 
 def _nothing_waits() -> LoginFailed:

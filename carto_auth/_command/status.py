@@ -171,7 +171,7 @@ def to_json(status: Status) -> dict[str, Any]:
         "api_base_url": status.api_base_url,
         "expiration": status.end,
         "expires_at": datetime.fromtimestamp(status.end or 0, timezone.utc).isoformat() if has_end else None,
-        "cache": status.store.shown if status.store else None,
+        "cache_file": status.store.shown if status.store else None,
         "cache_problem": status.cache_problem,
         "problem": status.problem,
         "other_logins": other_organizations(status.org),

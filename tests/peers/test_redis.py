@@ -25,6 +25,7 @@ from carto_auth._identity import Identity
 from carto_auth._services import Services
 from carto_auth._stores import Entry, Lock, store_at
 from carto_auth._stores.redis_store import BUDGET_SECONDS
+from carto_auth.cli import main
 from carto_auth.errors import CredentialsError
 
 pytestmark = pytest.mark.skipif(
@@ -428,3 +429,26 @@ def test_a_cluster_is_reached_through_any_of_its_nodes(own_server, computer):
         assert store_at(others[0].address, account).load().token.text == account.client_id
     assert all(node.client.dbsize() for node in nodes)
     assert sum(node.client.dbsize() for node in nodes) == 8
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def test_the_command_knows_what_redis_keeps_and_tells_when_it_cannot_be_reached(
+    server, computer, carto_sandbox, monkeypatch, capsys
+):
+    monkeypatch.setenv("CARTO_AUTH_CACHE", server.address)
+    CartoAuth.from_m2m()
+    computer("second")
+    assert main(["accounts"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Token of the M2M application {carto_sandbox.client_id}\n" in shown
+    assert f"redis://127.0.0.1:{server.port}/0" in shown
+    assert main(["logout", "--all"]) == 0
+    assert server.client.keys("*mode=*") == []
+    monkeypatch.setenv("CARTO_AUTH_CACHE", f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0")
+    capsys.readouterr()
+    assert main(["status"]) == 0, "programs go on without it"
+    shown = capsys.readouterr().out
+    assert "programs go on without it" in shown
+    assert PASSWORD not in shown

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The tests start hundreds of interpreters, each of which would compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-peers test-all test-lowest venvs venv lint types check docs pictures audit completions bench clean
+.PHONY: help demo test test-peers test-all test-lowest venvs venv lint types check coverage docs pictures audit completions bench clean
 
 help:
 	@echo "make demo        see the main job work, on a CARTO sandbox on this computer"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-all    run the tests on every supported Python that is installed"
 	@echo "make test-lowest  run the tests with the lowest versions of all packages that are allowed"
 	@echo "make check       tests, lint and types, as CI runs them"
+	@echo "make coverage    run the tests, and show which lines and branches none of them runs"
 	@echo "make docs        build the site of the documents, in site/"
 	@echo "make pictures    make the documents' pictures again, with Chromium"
 	@echo "make audit       look for known vulnerabilities in what is installed"
@@ -75,6 +76,9 @@ types: $(VENV)/.lint
 
 check: test lint types
 
+coverage: $(VENV)/.test
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
+
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs site
 	@echo "Open site/index.html"
@@ -125,4 +129,4 @@ $(VENV)/.release: pyproject.toml $(VENV)/.demo
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-* build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*

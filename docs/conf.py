@@ -31,6 +31,7 @@ copybutton_prompt_is_regexp = True
 
 html_theme = "furo"
 html_copy_source = False
+html_show_copyright = False
 html_show_sphinx = False
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]

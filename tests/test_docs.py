@@ -198,7 +198,7 @@ def test_every_command_and_option_is_documented():
     text = page("reference/command.md")
     command = [sys.executable, "-m", "carto_auth"]
     said = subprocess.run([*command, "--help"], capture_output=True, text=True).stdout
-    for name in re.findall(r"^    (\w+) ", said.partition("options:")[0], re.MULTILINE):
+    for name in re.findall(r"^    (\w+) ", said.partition("\noptions:")[0], re.MULTILINE):
         assert f"carto-auth {name}" in text
         options = subprocess.run([*command, name, "--help"], capture_output=True, text=True).stdout
         assert set(re.findall(r"--[\w-]+", options)) - {"--help"} <= set(re.findall(r"--[\w-]+", text))
@@ -227,9 +227,7 @@ LIMITS = {
     "after a failed renewal of a token that is still good": f"after {_account.RETRY_SECONDS:.0f} s",
     "a token that came in place of a refused one": f"for {_account.REFUSAL_SECONDS:.0f} s",
     "a lock in Redis ends by itself": f"after {redis_store.LOCK_SECONDS} s",
-    "all words with Redis in a start or a renewal": (
-        f"{redis_store.BUDGET_SECONDS:.0f} s; then it is left alone for {redis_store.PAUSE_SECONDS:.0f} s"
-    ),
+    "a program waits for a Redis": f"{redis_store.BUDGET_SECONDS:.0f} s in {redis_store.PAUSE_SECONDS:.0f} s",
     "a person has": f"{pkce.LOGIN_SECONDS:.0f} s",
     "an access code can be entered": f"{person.TRIES} times",
     "a connection to the callback": f"{callback.CONNECTION_SECONDS:.0f} s",

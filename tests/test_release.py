@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import carto_auth
 
@@ -93,7 +94,7 @@ def test_without_extras_the_command_works(bare):
     done = bare("from carto_auth import __file__, cli; print(__file__); sys.exit(cli.main(['status']))")
     assert "site/carto_auth" in done.stdout
     assert "Run: carto-auth login" in done.stdout
-    assert (done.returncode, done.stderr) == (4, "")
+    assert (done.returncode, done.stderr) == (4, "")  # a login is needed
 
 
 @pytest.mark.parametrize(
@@ -116,3 +117,20 @@ def test_the_changelog_has_this_version_with_its_date():
     version, date = re.search(r"^## ([\d.]+) - (\d{4}-\d\d-\d\d)$", text, re.MULTILINE).groups()
     assert version == carto_auth.__version__
     assert date >= "2026-11-25"
+
+
+def test_the_conda_recipe_has_the_same_version_and_dependencies(built):
+    said = zipfile.ZipFile(built[0]).read(f"carto_auth-{carto_auth.__version__}.dist-info/METADATA").decode()
+    lines = re.findall(r"^Requires-Dist: (.+)$", said, re.MULTILINE)
+    # One recipe serves every Python: of two floors, the newer Python's.
+    needed = {line.partition(";")[0].lower() for line in lines if "extra ==" not in line and "<" not in line}
+    recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text())
+    run = {line.replace(" ", "") for line in recipe["requirements"]["run"] if not line.startswith("python ")}
+    assert run == needed
+    assert recipe["context"]["version"] == carto_auth.__version__
+
+
+def test_actions_are_pinned_by_hash():
+    for workflow in (ROOT / ".github" / "workflows").glob("*.yml"):
+        for used in re.findall(r"uses: (\S+)", workflow.read_text()):
+            assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", used), used

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The tests start hundreds of interpreters, each of which would compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-peers test-all venvs venv lint types check bench clean
+.PHONY: help demo test test-peers test-all venvs venv lint types check docs pictures audit completions bench clean
 
 help:
 	@echo "make demo        see the main job work, on a CARTO sandbox on this computer"
@@ -14,6 +14,10 @@ help:
 	@echo "make test-peers  run the tests with real browsers, notebooks, terminals, clusters and Redis"
 	@echo "make test-all    run the tests on every supported Python that is installed"
 	@echo "make check       tests, lint and types, as CI runs them"
+	@echo "make docs        build the site of the documents, in site/"
+	@echo "make pictures    make the documents' pictures again, with Chromium"
+	@echo "make audit       look for known vulnerabilities in what is installed"
+	@echo "make completions  write the files by which shells complete the command"
 	@echo "make bench       compare with carto-auth 0.2.0, side by side"
 	@echo "make clean       remove what the above made"
 
@@ -48,6 +52,9 @@ lint: $(VENV)/.lint
 
 types: $(VENV)/.lint
 	$(BIN)/mypy
+	@# What is missing on the systems that nobody here can start.
+	$(BIN)/mypy --platform win32
+	$(BIN)/mypy --platform darwin
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	@# What users' own type checkers see: every public name must have a type. It tells by its PATH where to look.
 	@PATH="$(abspath $(BIN)):$$PATH" pyright --verifytypes carto_auth --ignoreexternal >$(VENV)/verifytypes || { \
@@ -55,6 +62,19 @@ types: $(VENV)/.lint
 	@grep "Type completeness" $(VENV)/verifytypes
 
 check: test lint types
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs site
+	@echo "Open site/index.html"
+
+pictures: $(VENV)/.peers
+	$(BIN)/python docs/pictures.py
+
+audit: $(VENV)/.release
+	$(BIN)/pip-audit --local --skip-editable
+
+completions: $(VENV)/.lint
+	for shell in bash zsh fish; do $(BIN)/shtab -s $$shell carto_auth.cli.parser >completions/carto-auth.$$shell; done
 
 bench: | $(VENV)/bin/python
 	@$(BIN)/python benchmarks/bench.py
@@ -84,5 +104,13 @@ $(VENV)/.lint: pyproject.toml $(VENV)/.test
 	@$(BIN)/python -m pip install --quiet --group lint
 	@touch $@
 
+$(VENV)/.docs: pyproject.toml $(VENV)/.demo
+	@$(BIN)/python -m pip install --quiet --group docs
+	@touch $@
+
+$(VENV)/.release: pyproject.toml $(VENV)/.demo
+	@$(BIN)/python -m pip install --quiet --group release
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

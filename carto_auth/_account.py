@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from carto_auth import _log
 from carto_auth._fork import import_whole
+from carto_auth._frames import clears_frames
 from carto_auth._single_flight import SingleFlight
 from carto_auth._sources import RENEWAL_WAIT_SECONDS
-from carto_auth._stores import Entry, Lock, Store, looks
+from carto_auth._stores import NO_TOKEN, Entry, Lock, Refusal, Store, looks
 from carto_auth._token import Token
-from carto_auth.errors import CredentialsError, InvalidAnswer, LoginRequired
+from carto_auth.errors import CredentialsError, InvalidAnswer, LoginRequired, RateLimited
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any, Protocol
 
+    from carto_auth._identity import Identity
     from carto_auth._sources import TokenSource
 
     class Seams(Protocol):
@@ -36,6 +39,12 @@ _LOOK_AGAIN_SECONDS = 1.0
 
 #: Seconds for which the token that replaced a refused one is not replaced again: then the refusal is the answer.
 REFUSAL_SECONDS = 60.0
+
+#: Seconds for which a quota's refusal is remembered at the most: whoever sent a longer one is asked once a day.
+_LONGEST_REFUSAL_SECONDS = 86_400.0
+
+#: The quotas' refusals that this process knows of; also for those who use no cache.
+refusals: dict[Identity, Refusal] = {}
 
 
 class Account:
@@ -79,6 +88,7 @@ class Account:
             self.renew(self.token)
             return
         _log.debug("found a good token in %s", self.store.shown)
+        self.source.tell_whose(entry.token)
         if self.api_base_url is None:
             self._find_base_url()
         elif entry.is_flat:  # kept by carto-auth 0.2.0: now it is known whose it is
@@ -98,12 +108,14 @@ class Account:
         if not self.source.renews_quietly(token):
             token = token.replaced(refresh_token=None)
         if not token.is_over() or token.refresh_token is not None:
-            self.found_base_url = entry.api_base_url or self.found_base_url
+            if entry.found_by == self.source.found_by:
+                self.found_base_url = entry.api_base_url or self.found_base_url
             self.token = token
         return not token.is_over()
 
     # ---- in use --------------------------------------------------------------------------------
 
+    @clears_frames
     def good_token(self) -> str:
         """The text of a token that is good; renewed first if it has ended, or if it is due and nobody need be asked.
 
@@ -172,30 +184,48 @@ class Account:
 
     def _adopt_newer(self, before: Token | None) -> bool:
         """Take what another process has put into the store since; whether that is good."""
-        entry = self.store.load()
-        if entry is None or (before is not None and entry.token.text == before.text):
-            return False
-        if self._adopt(entry):
+        entry = self.store.latest(before)
+        is_newer = entry is not None and (before is None or entry.token.text != before.text)
+        if is_newer and self._adopt(entry):
             _log.debug("another process has renewed the token")
             return True
+        known = (refusals.get(self.source.identity), entry.refusal if entry is not None else None)
+        for refusal in known:
+            if refusal is not None and (left := refusal.until - time.time()) > 0:
+                raise _refused_again(refusal, left)
         return False
 
     def _get_new(self, before: Token | None, *, refused: bool, ahead: bool) -> None:
         login = self._login
         token = self.token
-        info = self.source.quietly(token)
+        try:
+            info = self.source.quietly(token)
+        except RateLimited as error:
+            self._remember(error)
+            raise
         if info is None:
             if self.source.renews_quietly(token):
                 self._drop_refresh_token()
             if ahead:
                 return
-            info = self.source.by_a_person()
+            info = self.source.by_a_person(token)
         if refused:
             self._refused_at = time.time()
         if self._login is login:
             self.take(info)
-        elif info.get("refresh_token"):  # somebody has logged out meanwhile
-            self.source.revoke(info["refresh_token"])
+        if self._login is not login:  # somebody has logged out meanwhile
+            self._take_back(info)
+
+    def _remember(self, error: RateLimited) -> None:
+        """Have nobody who shares the quota ask again before it is time."""
+        if not error.retry_after:
+            return
+        refusal = Refusal(time.time() + min(error.retry_after, _LONGEST_REFUSAL_SECONDS), error.message)
+        refusals[self.source.identity] = refusal
+        kept = self.store.load()
+        entry = kept if kept is not None and not kept.is_flat else Entry(NO_TOKEN, None)
+        with suppress(Exception):
+            self.store.save(entry.replaced(refusal=refusal))
 
     def _drop_refresh_token(self) -> None:
         """Keep no refresh token that its server refuses; the access token beside it may be good."""
@@ -223,26 +253,39 @@ class Account:
         text = info.get("access_token")
         if not text:
             raise InvalidAnswer("The login gave no access token.", remedy="Try again.")
-        self.token = Token.of(text, info.get("expiration"), info.get("issued_at"), info.get("refresh_token"))
-        if self.token.refresh_token is not None and self.api_base_url is None:
+        token = self.token = Token.of(text, info.get("expiration"), info.get("issued_at"), info.get("refresh_token"))
+        if token.refresh_token is not None and self.api_base_url is None:
             self.keep()  # it may be the only one that works, and finding the base URL may take its time
         self._find_base_url()
 
+    def _take_back(self, info: Mapping[str, Any]) -> None:
+        """Undo :meth:`take` after a logout: the logout has been too early to find what was taken."""
+        token, kept = self.token, self.store.load()
+        if token is not None and token.text == info["access_token"]:
+            self.token = None
+        if kept is not None and kept.token.text == info["access_token"]:
+            self._forget_kept()
+        if info.get("refresh_token"):
+            self._revoke(info["refresh_token"])
+
     def _find_base_url(self) -> None:
+        token = self.token
         try:
-            if self.api_base_url is None and self.token is not None:
-                self.found_base_url = self.source.base_url(self.token.text)
+            if self.api_base_url is None and token is not None:
+                self.found_base_url = self.source.base_url(token.text)
         finally:
             self.keep()
 
     def keep(self) -> None:
         """Keep the token in the store. That it cannot be kept costs a warning, never the token."""
-        if self.token is None:
+        token = self.token
+        if token is None:
             return
         # Only what was found is kept, or belongs to the identity: one program's argument is not everybody's.
         base_url = self.source.identity.api_base_url or self.found_base_url
         try:
-            self._seams.save(self.store, Entry(self.token, base_url or None), self.api_base_url)
+            entry = Entry(token, base_url or None, found_by=self.source.found_by)
+            self._seams.save(self.store, entry, self.api_base_url)
         except Exception as error:  # whatever it is: the token was earned
             reason = getattr(error, "strerror", None) or error
             _log.warn_once(
@@ -258,8 +301,9 @@ class Account:
         Raises:
             CredentialsError: the token is still in the store, or the refresh token is still good.
         """
-        token, self.token = self.token, None
         self._login = object()
+        token, self.token = self.token, None
+        refusals.pop(self.source.identity, None)
         with self.store.locked_within(RENEWAL_WAIT_SECONDS):
             kept = self.store.load()
             found = self._forget_kept() or token is not None
@@ -291,6 +335,13 @@ class Account:
         """What travels to another process: not the refresh token, which must not be used twice."""
         token = self.token.replaced(refresh_token=None) if self.token is not None else None
         return {**vars(self), "token": token, "_flight": SingleFlight()}
+
+
+def _refused_again(refusal: Refusal, left: float) -> CredentialsError:
+    """The error of a quota that was told of before, with the seconds that are left."""
+    from carto_auth._http.answers import RateLimitedAnswer
+
+    return RateLimitedAnswer(refusal.message, remedy=f"Try again in {int(left) + 1} s.", status=429, retry_after=left)
 
 
 def _is_for_all(error: BaseException) -> bool:

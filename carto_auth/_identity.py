@@ -69,6 +69,23 @@ class Identity(Value):
             if value or name not in ("account", "restriction")
         )
 
+    @classmethod
+    def parsed(cls, text: str) -> Identity | None:
+        """The identity that ``str`` has made this text of; ``None`` for any other text."""
+        fields = (field.partition("=") for field in text.split("&"))
+        values = {name: value.replace("%26", "&").replace("%25", "%") for name, _, value in fields}
+        try:
+            return cls(**values)
+        except TypeError:
+            return None
+
+    @classmethod
+    def hinted_at_by(cls, token: str) -> Identity:
+        """The login that a token of which nobody has said whose it is may come from."""
+        claims = jwt_claims(token)
+        issuer, client_id, organization = (str(claims.get(name) or "") for name in ("iss", "azp", "org_id"))
+        return cls("oauth", f"{issuer.rstrip('/')}/oauth/token", AUDIENCE, client_id, organization)
+
     def is_contradicted_by(self, token: str, api_base_url: object) -> bool:
         """Whether a token that somebody kept beside ``api_base_url`` without saying whose it is, is another account's.
 

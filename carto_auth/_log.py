@@ -39,7 +39,17 @@ def warn_once(message: str) -> None:
     from contextlib import suppress
 
     with suppress(UserWarning):  # a filter may make warnings errors; this one must stop nobody
-        warnings.warn(message, UserWarning, stacklevel=3)
+        warnings.warn(message, UserWarning, stacklevel=_level_of_the_caller())
+
+
+def _level_of_the_caller() -> int:
+    """How far from :func:`warn_once` the first frame is that is not this package's: the line that it warns of."""
+    from inspect import currentframe
+
+    frame, level = currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "carto_auth":
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _logger() -> Any:

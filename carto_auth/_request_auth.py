@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import time
 
+from carto_auth._frames import clears_its_frames
 from carto_auth._trust import require_secure
 from carto_auth.errors import CredentialsError, Unauthorized
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _PORTS = {"https": 443, "http": 80}
 
 
+@clears_its_frames
 class RequestAuth:
     """What makes a ``CartoAuth`` an ``auth=``.
 
@@ -54,10 +56,10 @@ class RequestAuth:
         Raises:
             CredentialsError: there is no token, or no API base URL.
         """
-        token = self._authorize(request)
+        sent = self._authorize(request)
         register_hook = getattr(request, "register_hook", None)
-        if token is not None and register_hook is not None:
-            register_hook("response", _Repeat(self, token))
+        if sent is not None and register_hook is not None:
+            register_hook("response", sent)
         return request
 
     # ---- httpx ---------------------------------------------------------------------------------
@@ -68,23 +70,19 @@ class RequestAuth:
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """The requests that ``httpx.Client`` sends for ``request``: itself, and its repetition after a 401."""
-        token = self._authorize(request)
+        sent = self._authorize(request)
         response = yield request
-        if token is not None and self._is_refused(response, token):
-            another = self._token_instead_of(token)
-            if another is not None and _can_be_repeated(response.request):
-                yield _with_token(response.request, another)
+        if sent is not None and sent.is_refused_by(response) and sent.renew_in(response.request):
+            yield response.request
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """As :meth:`sync_auth_flow`, for ``httpx.AsyncClient``: its event loop goes on during a renewal."""
         if self._is_for_the_api(request) and not self._is_fresh():
             await _in_thread(self.get_access_token)
-        token = self._authorize(request)
+        sent = self._authorize(request)
         response = yield request
-        if token is not None and self._is_refused(response, token):
-            another = await _in_thread(self._token_instead_of, token)
-            if another is not None and _can_be_repeated(response.request):
-                yield _with_token(response.request, another)
+        if sent is not None and sent.is_refused_by(response) and await _in_thread(sent.renew_in, response.request):
+            yield response.request
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -126,13 +124,13 @@ class RequestAuth:
         token = self._account.token
         return token is not None and time.time() < token.due
 
-    def _authorize(self, request: Any) -> str | None:
+    def _authorize(self, request: Any) -> _Sent | None:
         """Give ``request`` the bearer header if it is for the API: the token that it has now."""
         if not self._is_for_the_api(request):
             return None
-        token = self.get_access_token()
-        _with_token(request, token)
-        return token
+        sent = _Sent(self, self.get_access_token())
+        _with_token(request, sent.token)
+        return sent
 
     def _is_for_the_api(self, request: Any) -> bool:
         base_url = base_url_for(self, "auth=")
@@ -142,41 +140,48 @@ class RequestAuth:
         require_secure(base_url, "api_base_url")
         return True
 
-    def _is_refused(self, response: Any, token: str) -> bool:
-        """Whether the API did not accept ``token``, of all that an answer's request may have carried.
+
+@clears_its_frames
+class _Sent:
+    """The token that a request was sent with. It is the hook, too, by which ``requests`` shows an answer."""
+
+    def __init__(self, carto_auth: RequestAuth | None, token: str) -> None:
+        self._carto_auth = carto_auth
+        self.token = token
+
+    def is_refused_by(self, response: Any) -> bool:
+        """Whether the API did not accept it, of all that an answer's request may have carried.
 
         After a redirect to elsewhere it carries no token of ours any more, and must get none: whoever sent
         it along, even back to the API, is not the caller.
         """
         request = response.request
         return (
-            response.status_code == 401
-            and request.headers.get("Authorization") == _bearer(token)
-            and self._is_for_the_api(request)
+            self._carto_auth is not None
+            and response.status_code == 401
+            and request.headers.get("Authorization") == _bearer(self.token)
+            and self._carto_auth._is_for_the_api(request)
         )
 
-
-class _Repeat:
-    """The hook by which ``requests`` shows an answer: repeats a request whose token was refused."""
-
-    def __init__(self, carto_auth: RequestAuth | None, token: str) -> None:
-        self._carto_auth = carto_auth
-        self._token = token
+    def renew_in(self, request: Any) -> bool:
+        """Put another token into ``request``; ``False`` if there is none, or if it cannot be sent again."""
+        another = self._carto_auth._token_instead_of(self.token) if self._carto_auth is not None else None
+        if another is None or not _can_be_repeated(request):
+            return False
+        _with_token(request, another)
+        return True
 
     def __call__(self, response: Any, **options: Any) -> Any:
         """The answer to use; ``options`` are those that the request was sent with."""
-        if self._carto_auth is None or not self._carto_auth._is_refused(response, self._token):
-            return response
+        again = response.request.copy()
         try:
-            another = self._carto_auth._token_instead_of(self._token)
+            if not self.is_refused_by(response) or not self.renew_in(again):
+                return response
         except BaseException:
             response.close()  # nobody will see it, and so nobody else can close it
             raise
-        if another is None or not _can_be_repeated(response.request):
-            return response
         _ = response.content  # read, so that its connection can be used again
         response.close()
-        again = _with_token(response.request.copy(), another)
         answer = response.connection.send(again, **options)
         answer.history.append(response)
         answer.request = again
@@ -184,7 +189,7 @@ class _Repeat:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A response that is pickled, as caches do, takes its hooks along, and must not take credentials.
-        return _Repeat, (None, "")
+        return _Sent, (None, "")
 
 
 def base_url_for(auth: RequestAuth, what: str) -> str:
@@ -225,9 +230,8 @@ def _bearer(token: str) -> str:
     return f"Bearer {token}"
 
 
-def _with_token(request: Any, token: str) -> Any:
+def _with_token(request: Any, token: str) -> None:
     request.headers["Authorization"] = _bearer(token)
-    return request
 
 
 def _can_be_repeated(request: Any) -> bool:

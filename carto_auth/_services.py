@@ -29,7 +29,10 @@ class Services(Value):
         client_id: the OAuth client for people's logins (``CARTO_AUTH_CLIENT_ID``).
         bigquery_url: where the warehouse client finds BigQuery; ``None`` for Google's own.
 
-    Every address is trusted as it is named here. It must be ``https``, or ``http`` on a loopback address.
+    Every address is trusted as it is named here.
+
+    Raises:
+        UntrustedAddress: an address is neither ``https`` nor ``http`` on a loopback address.
     """
 
     def __init__(
@@ -45,6 +48,9 @@ class Services(Value):
         self.app_url = app_url
         self.client_id = client_id
         self.bigquery_url = bigquery_url
+        for name, value in vars(self).items():
+            if name.endswith("_url") and value is not None:
+                require_secure(value, f"Services({name}=)")
 
     @classmethod
     def from_environment(cls) -> Services:

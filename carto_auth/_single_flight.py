@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from carto_auth.errors import CredentialsError
+
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
 
@@ -29,6 +31,9 @@ class SingleFlight:
             wait: seconds to wait for another thread; then the work is done all the same. With ``0`` the call returns
                 at once when another thread is at it.
             is_for_all: whether an error concerns those who waited as well; if not, one of them tries again.
+
+        Raises:
+            CredentialsError: this very thread is at it.
         """
         # Not at the top: a start with a good token has no use for them.
         from concurrent.futures import Future
@@ -41,11 +46,13 @@ class SingleFlight:
             if flight is mine:
                 self._lead(work, mine)
                 return
-            if leader == get_ident():  # a signal handler: its thread cannot wait for itself
-                work(False)
-                return
             if wait <= 0:
                 return
+            if leader == get_ident():  # a signal handler: its thread cannot wait for itself
+                raise CredentialsError(
+                    "This thread was interrupted in the middle of getting the token that it is asked for.",
+                    remedy="Ask again when it has gone on: outside of the signal handler.",
+                )
             try:
                 error = flight.exception(timeout=wait)
             except WaitedTooLong:

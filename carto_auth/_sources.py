@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from carto_auth import _log
 from carto_auth._identity import Identity, Owner
-from carto_auth._token import LATEST_TIME, is_token_expired, jwt_expiration
+from carto_auth._stores import CARTOS_ACCOUNTS
+from carto_auth._token import LATEST_TIME, is_token_expired, jwt_claims, jwt_expiration
 from carto_auth.discovery import first_visit
-from carto_auth.errors import CredentialsError, LoginRequired, TenantNotFound, Unauthorized
+from carto_auth.errors import CredentialsError, LoginRequired, ServerError, TenantNotFound, Unauthorized
 from carto_auth.pkce import (
     LONGEST_WAIT_SECONDS,
     login_required,
@@ -63,11 +65,13 @@ class TokenSource:
     Attributes:
         identity: whose tokens they are.
         advice: what to do when a token of this source is refused.
+        found_by: the accounts service that finds their API base URL.
     """
 
-    def __init__(self, identity: Identity, advice: str = "") -> None:
+    def __init__(self, identity: Identity, advice: str = "", found_by: str = CARTOS_ACCOUNTS) -> None:
         self.identity = identity
         self.advice = advice
+        self.found_by = found_by
 
     def renews_quietly(self, token: Token | None) -> bool:
         """Whether a new token can be had in place of ``token`` without asking a person."""
@@ -85,8 +89,8 @@ class TokenSource:
         """
         return None
 
-    def by_a_person(self) -> dict[str, Any]:
-        """A new token info, from a person's login.
+    def by_a_person(self, token: Token | None) -> dict[str, Any]:
+        """A new token info in place of ``token``, from a person's login.
 
         Raises:
             LoginRequired: there is nobody to ask.
@@ -96,6 +100,9 @@ class TokenSource:
 
     def tell_of_waiting(self) -> None:
         """Say, where there is a person, that another process is getting the token."""
+
+    def tell_whose(self, token: Token) -> None:
+        """Say, where there may be several persons, whose kept token is used."""
 
     def base_url(self, access_token: str) -> str | None:
         """The API base URL of a token's account; ``None`` if this source does not find any.
@@ -123,21 +130,34 @@ class M2MSource(TokenSource):
         client_id: str | None,
         client_secret: str | None,
         api_base_url: str | None,
+        *,
+        finds_base_url: bool = False,
     ) -> None:
         super().__init__(
             Identity.of_application(services, client_id, api_base_url),
             "The token was refused although it is new. Try again; if it happens again, ask CARTO's support.",
+            services.accounts_url,
         )
         self._seams = seams
         self._services = services
         self._client_id = client_id
         self._client_secret = client_secret
+        self._finds_base_url = finds_base_url
 
     def renews_quietly(self, token: Token | None) -> bool:
         return bool(self._client_id and self._client_secret)
 
     def quietly(self, token: Token | None) -> dict[str, Any]:
         return self._seams.get_m2m_token(self._client_id, self._client_secret, self._services)
+
+    def base_url(self, access_token: str) -> str | None:
+        if not self._finds_base_url:
+            return None
+        try:
+            return self._seams.find_api_base_url(access_token, self._services)
+        except ServerError as error:
+            error.remedy = "Pass api_base_url=, or set CARTO_API_BASE_URL. You will find it on the Developers page."
+            raise
 
 
 class LoginSource(TokenSource):
@@ -162,6 +182,7 @@ class LoginSource(TokenSource):
             Identity.of_person(services, org),
             "The login was revoked or has ended. Call logout() on this object, or run: carto-auth logout. "
             "Then log in again.",
+            services.accounts_url,
         )
         self._seams = seams
         self._services = services
@@ -190,27 +211,38 @@ class LoginSource(TokenSource):
         except Unauthorized as error:
             _log.debug("the refresh token was refused: %s", error.message)
             if error.error not in _ENDED:  # a proxy's answer, or a firewall's: the token may be good again
-                error.remedy = "Try again. If it happens again, run: carto-auth logout. Then log in again."
+                error.remedy = error.remedy or "Try again. If it does not help, run: carto-auth logout. Then log in."
                 raise
         return None
 
-    def by_a_person(self) -> dict[str, Any]:
-        if not self._is_at_home():
-            raise login_required("this object is a copy that came from another process")
-        if not self._may_ask():
-            raise login_required("the program has said interactive=False")
-        return self._seams.log_in(
-            self._open_browser,
-            self._org,
-            interactive=self._interactive,
-            timeout=self._timeout,
-            services=self._services,
+    def by_a_person(self, token: Token | None) -> dict[str, Any]:
+        try:
+            if not self._is_at_home():
+                raise login_required("this object is a copy that came from another process")
+            if self._interactive is False:
+                raise login_required("the program has said interactive=False")
+            newer = {"interactive": self._interactive, "timeout": self._timeout, "services": self._services}
+            return self._seams.log_in(self._open_browser, self._org, **newer)
+        except LoginRequired:
+            if self._finds_base_url or token is None or jwt_claims(token.text):
+                raise
+        # The token was no login's: it came with the constructor.
+        raise CredentialsError(
+            "The expiration that was given with the access token has passed.",
+            remedy="A permanent API access token belongs in CartoAuth.from_access_token(), which needs no expiration.",
         )
 
     def tell_of_waiting(self) -> None:
         from carto_auth._login.talk import tell
 
         tell("Another program is logging in to CARTO. Waiting for what comes of it ...")
+
+    def tell_whose(self, token: Token) -> None:
+        # A notebook's server may run under one user for many people. Elsewhere each has a home, or a terminal.
+        if "ipykernel" in sys.modules:
+            from carto_auth._login.talk import tell
+
+            tell(f"Using the CARTO login of {Owner(token.text).email or 'somebody'} that is kept here.")
 
     def base_url(self, access_token: str) -> str | None:
         if not self._finds_base_url:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import os
 import time
 
 from carto_auth._value import Value
@@ -32,6 +33,9 @@ ACCOUNT_CLAIM = "http://app.carto.com/account_id"
 #: A token is renewed ahead of its end by this many seconds, or by this share of its lifetime if that is less.
 RENEWAL_LEEWAY_SECONDS = 60.0
 RENEWAL_LEEWAY_SHARE = 0.1
+
+#: Chance adds up to this share of the lifetime, so that a fleet that started together does not renew together.
+RENEWAL_SPREAD_SHARE = 0.1
 
 #: Bytes of a token beyond which it is no token; servers refuse headers long before.
 LONGEST_TOKEN = 65_536
@@ -66,14 +70,25 @@ class Token(Value):
 
     @classmethod
     def of(
-        cls, text: str, expiration: float | None, issued_at: object = None, refresh_token: str | None = None
+        cls,
+        text: str,
+        expiration: float | None,
+        issued_at: object = None,
+        refresh_token: str | None = None,
+        due: object = None,
     ) -> Self:
-        """A token that is said to be good until ``expiration`` (POSIX seconds); its JWT is believed over that."""
+        """A token that is said to be good until ``expiration`` (POSIX seconds); its JWT is believed over that.
+
+        When it is ``due`` is drawn where that is not known. Whoever keeps a token keeps it too: many processes share a
+        token, and the earliest of many draws would be the same for all of a fleet's machines.
+        """
         claims = jwt_claims(text)
         received = issued_at if is_time(issued_at) else None
         end = _end(claims, expiration, received)
         lifetime = _lifetime(claims) or (end - received if end and received else None)
-        return cls(text, end, end - _leeway(lifetime) if end else 0.0, received, refresh_token)
+        if end and not is_time(due):
+            due = end - _leeway(lifetime)
+        return cls(text, end, min(due, end) if end and is_time(due) else 0.0, received, refresh_token)
 
     def is_over(self) -> bool:
         """Whether it must not be used any more."""
@@ -113,7 +128,8 @@ def _leeway(lifetime: float | None) -> float:
     """
     if lifetime is None or lifetime <= 0:
         return 0.0
-    return min(RENEWAL_LEEWAY_SECONDS, RENEWAL_LEEWAY_SHARE * lifetime)
+    chance = int.from_bytes(os.urandom(4), "big") / 2**32
+    return min(RENEWAL_LEEWAY_SECONDS, RENEWAL_LEEWAY_SHARE * lifetime) + chance * RENEWAL_SPREAD_SHARE * lifetime
 
 
 # ---- what a token and a time are -----------------------------------------------------------------
@@ -213,14 +229,3 @@ def _described(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return f"a {type(value).__name__}, not a number"
     return str(value) if abs(value) < LATEST_TIME else "no possible number of seconds"
-
-
-def as_number(value: object) -> float | None:
-    """``value`` as a number, of whatever library it is; ``None`` for what is no number, such as text and NaN."""
-    if isinstance(value, (bool, str, bytes)):
-        return None
-    try:
-        number = float(value)  # type: ignore[arg-type]  # whether it takes this one is the question
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return None if number != number else number  # NaN is not itself

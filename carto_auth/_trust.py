@@ -1,10 +1,11 @@
-"""Where a token may go, and which addresses are refused."""
+"""Where a token may go, which addresses are refused, and whose certificates are believed."""
 
 from __future__ import annotations
 
+import os
 import re
 
-from carto_auth.errors import InvalidCredential, UntrustedAddress
+from carto_auth.errors import InvalidCredential, ServiceUnreachable, UntrustedAddress
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
@@ -70,6 +71,28 @@ def is_loopback(host: str) -> bool:
     )
 
 
+def ca_bundle() -> str | None:
+    """The path of the CA bundle that the environment names, for all clients of this package; ``None`` for their own.
+
+    Raises:
+        ServiceUnreachable: the environment names a bundle that does not exist.
+    """
+    variable = next(filter(os.environ.get, ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")), None)
+    if variable is None or os.path.exists(os.environ[variable]):
+        return os.environ.get(variable or "")
+    raise ServiceUnreachable(
+        f"There is no CA bundle {os.environ[variable]}, which {variable} names.",
+        remedy="Correct or unset the variable.",
+    )
+
+
+def is_project_id(text: object) -> bool:
+    """Whether ``text`` is the id of a Google project, which becomes a part of addresses: a name, or ``domain:name``."""
+    return (
+        isinstance(text, str) and re.fullmatch(r"([a-z0-9-]+(\.[a-z0-9-]+)+:)?[a-z][a-z0-9-]{0,62}", text) is not None
+    )
+
+
 def normalized_base_url(url: str) -> str:
     """``url`` without the spaces around it and the slashes at its end, as all of this package compares it.
 
@@ -128,12 +151,15 @@ def is_public_name(host: str) -> bool:
     )
 
 
-def tenant_url(tenant_domain: object, named_hosts: Mapping[str, str], *, shown: str) -> str:
-    """The address of a tenant's own host, from the ``tenant_domain`` that the accounts API gave.
+def tenant_url(
+    tenant_domain: object, named_hosts: Mapping[str, str], *, named_by: str = "CARTO's accounts service", shown: str
+) -> str:
+    """The address of a tenant's own host, from the ``tenant_domain`` that the accounts API or the CARTO CLI gave.
 
     Args:
-        tenant_domain: what the accounts API gave.
+        tenant_domain: what it gave.
         named_hosts: the hosts that the user named, with their schemes; they need not be public.
+        named_by: who gave it, for the message.
         shown: ``tenant_domain`` as the message may show it. Who was sent a secret may send it back.
 
     Raises:
@@ -145,7 +171,7 @@ def tenant_url(tenant_domain: object, named_hosts: Mapping[str, str], *, shown: 
         if is_public_name(tenant_domain):
             return f"https://{tenant_domain}"
     raise UntrustedAddress(
-        f"CARTO's accounts service named a tenant that is not a public host name: {shown}.",
+        f"{named_by} named a tenant that is not a public host name: {shown}.",
         remedy=f"Pass api_base_url= yourself. {_WHERE_IT_IS}",
     )
 
@@ -166,12 +192,17 @@ def discovered_base_url(base_url: object, tenant: str, *, shown: str) -> str:
     """
     if isinstance(base_url, str):
         url = normalized_base_url(base_url)
-        if _is_plain(url) and (_is_on_host_of(tenant, url) or _is_at_carto(url)):
+        if is_cartos_base_url(url) or (_is_plain(url) and _is_on_host_of(tenant, url)):
             return url
     raise UntrustedAddress(
         f"The configuration at {split_url(tenant).netloc} names an API address outside CARTO: {shown}.",
         remedy="If it is right, pass it yourself as api_base_url=.",
     )
+
+
+def is_cartos_base_url(url: str) -> bool:
+    """Whether ``url`` is an address of CARTO's cloud, whoever says that it is an API base URL."""
+    return _is_plain(url) and _is_at_carto(url)
 
 
 def _is_plain(url: str) -> bool:

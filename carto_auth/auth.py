@@ -7,6 +7,7 @@ from functools import partial
 
 from carto_auth import cache, credentials, discovery, m2m, pkce
 from carto_auth._account import Account
+from carto_auth._frames import clears_its_frames
 from carto_auth._identity import Identity
 from carto_auth._old_names import OldNames
 from carto_auth._request_auth import RequestAuth, base_url_for, with_renewal
@@ -95,6 +96,7 @@ class _Seams:
         return get_api_base_url(access_token)
 
 
+@clears_its_frames
 class CartoAuth(OldNames, WhoAmI, RequestAuth):
     """A CARTO account's access token, kept and renewed, and what it opens.
 
@@ -171,10 +173,11 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
         """Build the account. Apart from ``__init__``, since a subclass may have the constructor of carto-auth 0.2.0."""
         self._services = services or Services.from_environment()
         if source is None and self._mode == "m2m":
-            source = M2MSource(_SEAMS, self._services, self._client_id, self._client_secret, api_base_url)
+            known = (self._client_id, self._client_secret, api_base_url)
+            source = M2MSource(SEAMS, self._services, *known, finds_base_url=finds_base_url)
         elif source is None:
             source = LoginSource(
-                _SEAMS,
+                SEAMS,
                 self._services,
                 org=self._org,
                 open_browser=self._open_browser,
@@ -183,7 +186,7 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
                 finds_base_url=finds_base_url,
             )
         self._cache = Store(source.identity)
-        self._account = Account(source, self._cache, _SEAMS, api_base_url)
+        self._account = Account(source, self._cache, SEAMS, api_base_url)
 
     def _keep_in(self, store: Store) -> None:
         """Keep tokens in ``store``, if a cache is used."""
@@ -213,7 +216,7 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
             use_cache: ``False`` neither reads nor writes a cache.
             open_browser: ``False`` shows a link and asks for the access code instead.
             api_base_url: the API base URL; asked of CARTO if not given.
-            org: the SSO organization, by its Auth0 id (``org_...``) or its name.
+            org: the SSO organization, by its Auth0 id (``org_...``) or its name; that of ``CARTO_ORG`` if not given.
             interactive: ``False`` never asks a person; ``True`` asks even where nobody seems to be; ``None`` asks where
                 there is one.
             timeout: seconds that the person has for the login.
@@ -225,6 +228,7 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
             TenantNotFound: the account belongs to no CARTO organization yet. The token is kept.
             CredentialsError: another of the errors in :mod:`carto_auth.errors`.
         """
+        org = credentials.organization(org)
         auth = cls("oauth", api_base_url=api_base_url, use_cache=use_cache, open_browser=open_browser, org=org)
         auth._set_up(api_base_url, interactive=interactive, timeout=timeout, services=services, finds_base_url=True)
         auth._start(cache_filepath)
@@ -242,13 +246,14 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
         Args:
             redirect_uri: an address of the app's, if the OAuth client of ``services`` is registered with it.
                 Without it, the person ends on CARTO's page with an access code to copy.
-            org: the SSO organization, by its Auth0 id (``org_...``) or its name.
+            org: the SSO organization, by its Auth0 id (``org_...``) or its name; that of ``CARTO_ORG`` if not given.
             services: the services to use; those of the environment, else CARTO's own.
 
         Raises:
             UntrustedAddress: ``redirect_uri`` is neither https nor on this computer.
             CredentialsError: there is no organization of that name.
         """
+        org = credentials.organization(org)
         return PendingLogin(
             partial(cls._logged_in, org, services),
             CartoPKCE(False, org, interactive=False, services=services),
@@ -278,13 +283,14 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
 
         The credentials are those of the file, or of the last three arguments. With neither, they are those of
         the environment (``CARTO_CLIENT_ID``, ``CARTO_CLIENT_SECRET``, ``CARTO_API_BASE_URL``), else of the file
-        that ``CARTO_CREDENTIALS_FILE`` names, else of ``carto_credentials.json`` in the user's configuration.
+        that ``CARTO_CREDENTIALS_FILE`` names, else of ``carto_credentials.json`` in the user's configuration. Where
+        arguments and the environment have no API base URL, it is found from the token, and kept with it.
 
         Args:
             filepath: a JSON file with ``api_base_url``, ``client_id`` and ``client_secret``.
             cache_filepath: where the token is kept; ``~/.carto-auth/token_m2m.json`` if not given.
             use_cache: ``False`` neither reads nor writes a cache.
-            api_base_url: such as ``https://gcp-us-east1.api.carto.com``.
+            api_base_url: such as ``https://gcp-us-east1.api.carto.com``; asked of CARTO if it is not known.
             client_id: of the M2M application.
             client_secret: of the M2M application.
             services: the services to use; those of the environment, else CARTO's own.
@@ -308,7 +314,7 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
                 remedy="Pass one of them.",
             )
         auth = cls("m2m", use_cache=use_cache, **vars(found))
-        auth._set_up(found.api_base_url, services=known)
+        auth._set_up(found.api_base_url, services=known, finds_base_url=found.api_base_url is None)
         auth._start(cache_filepath)
         return auth
 
@@ -324,12 +330,14 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
 
         Args:
             access_token: the token; that of ``CARTO_API_TOKEN`` if not given.
-            api_base_url: where it is for; that of ``CARTO_API_BASE_URL`` if not given.
+            api_base_url: where it is for; that of ``CARTO_API_BASE_URL`` if not given, else that of the CARTO CLI's
+                profile, if there is one.
             services: the services to use; those of the environment, else CARTO's own.
 
         Raises:
             MissingCredential: there is no token, or no API base URL.
             InvalidCredential: one of them cannot be used.
+            CredentialsError: the CARTO CLI's profile does not tell where the token is for.
         """
         known = services or Services.from_environment()
         found = credentials.find_access_token(access_token, api_base_url, known)
@@ -338,62 +346,71 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
             "The API access token is not good any more.",
             "Make a new API access token on the Developers page of your CARTO Workspace.",
         )
-        return cls._with_token(found, Token(found.access_token, LATEST_TIME, LATEST_TIME), source, known)
+        return cls._with_token(found.api_base_url, Token(found.access_token, LATEST_TIME, LATEST_TIME), source, known)
 
     @classmethod
-    def from_cli(cls, profile: str | None = None) -> Self:
+    def from_cli(cls, profile: str | None = None, *, services: Services | None = None) -> Self:
         """The CARTO CLI's login, for as long as it is good; the CLI renews it (``carto auth login``).
 
         Args:
             profile: of the CLI's profiles; that of ``CARTO_PROFILE``, else the CLI's current one, if not given.
+            services: the services to use; those of the environment, else CARTO's own.
 
         Raises:
             CredentialsFileNotFound: the CLI was never logged in here.
             MissingCredential, InvalidCredential: there is no such profile, or it cannot be used.
             LoginRequired: its login has ended.
+            UntrustedAddress, ServerError, ServiceUnreachable: a self-hosted tenant's domain does not tell its API
+                base URL.
         """
-        services = Services.from_environment()
+        known = services or Services.from_environment()
         cli_profile = credentials.CliProfile.default(profile)
-        source = CliSource(Identity.of_person(services, None), cli_profile)
+        source = CliSource(Identity.of_person(known, None), cli_profile)
         found = cli_profile.read()
-        auth = cls._with_token(found, Token.of(found.access_token, LATEST_TIME), source, services)
+        token = Token.of(found.access_token, LATEST_TIME)
+        auth = cls._with_token(found.api_base_url(known), token, source, known)
         auth.get_access_token()
         return auth
 
     @classmethod
-    def _with_token(cls, found: credentials.AccessToken, token: Token, source: TokenSource, services: Services) -> Self:
+    def _with_token(cls, api_base_url: str, token: Token, source: TokenSource, services: Services) -> Self:
         """An object with a token that is kept in no cache."""
-        auth = cls("oauth", api_base_url=found.api_base_url, use_cache=False)
-        auth._set_up(found.api_base_url, services=services, source=source)
+        auth = cls("oauth", api_base_url=api_base_url, use_cache=False)
+        auth._set_up(api_base_url, services=services, source=source)
         auth._account.token = token
         return auth
 
     @classmethod
-    def default(cls, *, interactive: bool | None = None) -> Self:
+    def default(
+        cls, *, interactive: bool | None = None, org: str | None = None, services: Services | None = None
+    ) -> Self:
         """The credentials that are there, in this order; the first that is there is used, or its error raised.
 
         1. ``CARTO_API_TOKEN``, as :meth:`from_access_token`;
         2. ``CARTO_CLIENT_ID`` and its companions, as :meth:`from_m2m`;
         3. a credentials file: ``CARTO_CREDENTIALS_FILE``, or the one in the user's configuration;
-        4. the CARTO CLI's login, as :meth:`from_cli`;
+        4. the CARTO CLI's login, as :meth:`from_cli`; a file that cannot be read is passed over, unless
+           ``CARTO_PROFILE`` asks for it;
         5. a person's login, cached or new, as :meth:`from_oauth`.
 
         Args:
             interactive: ``False`` never asks a person; ``True`` asks even where nobody seems to be; ``None`` asks where
                 there is one.
+            org: the SSO organization of a person's login; it does not change which of them is used.
+            services: the services to use; those of the environment, else CARTO's own.
 
         Raises:
             CredentialsError: what the one that is there raises.
         """
         kind = credentials.source_in_use().kind
-        if kind == "access token":
-            return cls.from_access_token()
-        if kind in ("m2m environment", "m2m file"):
-            return cls.from_m2m()
+        if kind == "access_token":
+            return cls.from_access_token(services=services)
+        if kind in ("m2m_environment", "m2m_file"):
+            return cls.from_m2m(services=services)
         if kind == "cli":
-            return cls.from_cli()
+            return cls.from_cli(services=services)
         try:
-            return cls.from_oauth(interactive=interactive)
+            return cls.from_oauth(interactive=interactive, org=org, services=services)
         except LoginRequired as error:
             error.message = f"{credentials.nothing_good()} {error.message}"
             raise
@@ -476,6 +493,7 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
         allowed_apis: Iterable[str] = ("sql", "maps"),
         referers: Iterable[str] = (),
         expiration: float | None = None,
+        name: str | None = None,
     ) -> RestrictedAuth:
         """An object to draw a map with, in place of this one: its token reads ``grants`` and nothing else.
 
@@ -488,7 +506,8 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
             grants: pairs of a connection's name and what may be read through it: a table
                 (``project.dataset.table``, ``*`` for a part of the name) or the SQL of a query.
             allowed_apis: the APIs that accept the token.
-            referers: the web sites that may use it; all, if there are none.
+            referers: the web sites that may use it, such as ``https://example.com``; all, if there are none.
+            name: what CARTO's lists call the token; a kept one keeps its name.
             expiration: POSIX seconds until which it is good; ``None`` for a token that is good until it is
                 deleted. A kept token is used again if it ends no later, and not before half of that time.
 
@@ -500,7 +519,7 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
         """
         from carto_auth.restricted import Restriction, TokensApi, restricted_token, store_beside
 
-        restriction = Restriction.of(grants, allowed_apis, referers, expiration)
+        restriction = Restriction.of(grants, allowed_apis, referers, expiration, name)
         api = TokensApi(
             base_url_for(self, "CARTO's Tokens API"), partial(with_renewal, self), self._is_api_access_token
         )
@@ -537,13 +556,13 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
             vars(self).update({name: value for name, value in state.items() if name != "version"})
             return
         # One of carto-auth 0.2.0 has the constructor's arguments, each with an underscore before it.
-        known = CartoAuth.__init__.__code__.co_varnames[1:11]
-        CartoAuth.__init__(self, **{name: state[f"_{name}"] for name in known if f"_{name}" in state})
+        CartoAuth.__init__(self, **{name.removeprefix("_"): value for name, value in state.items()})
 
     def __repr__(self) -> str:
         return f"<CartoAuth {self._mode} {self._account.api_base_url or 'without an API base URL'}>"
 
 
+@clears_its_frames
 class RestrictedAuth(CartoAuth):
     """A :class:`CartoAuth` whose token is restricted, and good for all to see who see the map.
 
@@ -628,4 +647,4 @@ def _time(expiration: object) -> float | None:
     return min(expiration, LATEST_TIME)
 
 
-_SEAMS = _Seams()
+SEAMS = _Seams()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from carto_auth._frames import clears_frames
 from carto_auth._stores import document, file_store, places
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
@@ -37,6 +38,7 @@ def get_cache_filepath(mode: str) -> Path:
     return get_home_dir() / f"token_{mode}.json"
 
 
+@clears_frames
 def load_cache_file(cache_filepath: str | PathLike[str]) -> dict[str, Any] | None:
     """The token kept in a cache file; ``None`` when there is none, or none that can be read.
 
@@ -46,6 +48,7 @@ def load_cache_file(cache_filepath: str | PathLike[str]) -> dict[str, Any] | Non
     return document.flat(file_store.read(places.as_path(cache_filepath))) if cache_filepath else None
 
 
+@clears_frames
 def save_cache_file(cache_filepath: str | PathLike[str], data: Mapping[str, Any]) -> None:
     """Keep a token flat in a cache file, as carto-auth 0.2.0 does, beside the entries of accounts.
 

@@ -13,17 +13,18 @@ import re
 import stat
 import sys
 
-from carto_auth import _log
+from carto_auth import _log, discovery
 from carto_auth._services import Services
 from carto_auth._token import is_usable_token
 from carto_auth._trust import require_credentials_base_url
 from carto_auth._value import Value
-from carto_auth.errors import CredentialsFileNotFound, InvalidCredential, MissingCredential
+from carto_auth.errors import CredentialsError, CredentialsFileNotFound, InvalidCredential, MissingCredential
 
 # Type checkers take this name for true.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 #: Bytes. Credentials take up a few hundred.
@@ -35,11 +36,11 @@ _CLI_REMEDY = "Run: carto auth login"
 
 
 class M2MCredentials(Value):
-    """What an M2M application logs in with. All three are text; ``repr`` hides the secret."""
+    """What an M2M application logs in with; ``repr`` hides the secret. No API base URL is one that has to be found."""
 
     secret_fields: tuple[str, ...] = ("client_secret",)
 
-    def __init__(self, api_base_url: str, client_id: str, client_secret: str) -> None:
+    def __init__(self, api_base_url: str | None, client_id: str, client_secret: str) -> None:
         self.api_base_url = api_base_url
         self.client_id = client_id
         self.client_secret = client_secret
@@ -59,9 +60,10 @@ class Source(Value):
     """A place where credentials may be.
 
     Attributes:
-        kind: ``"access token"``, ``"m2m environment"``, ``"m2m file"``, ``"cli"`` or ``"login"``.
+        kind: ``"access_token"``, ``"m2m_environment"``, ``"m2m_file"``, ``"cli"`` or ``"login"``.
         name: what people call it.
-        is_there: whether the place holds anything, usable or not.
+        is_there: whether the place holds anything, usable or not. A file of the CARTO CLI's is another program's: one
+            that cannot be used counts only if ``CARTO_PROFILE`` asks for it.
         seen: what was seen there: ``"CARTO_API_TOKEN is not set"``.
     """
 
@@ -75,23 +77,31 @@ class Source(Value):
 # ---- which one wins ------------------------------------------------------------------------------
 
 
-def sources() -> list[Source]:
-    """All places, in the order in which ``CartoAuth.default()`` looks. No file is opened."""
+def sources() -> Iterator[Source]:
+    """All places, in the order in which ``CartoAuth.default()`` looks. Only the CARTO CLI's file is opened."""
+    yield _environment_source("access_token", "API access token", "access_token")
+    yield _environment_source("m2m_environment", "M2M credentials in the environment", "client_id", "client_secret")
     file = default_file()
-    cli = CliProfile.default().path
-    has_cli = os.path.exists(cli)
-    return [
-        _environment_source("access token", "API access token", "access_token"),
-        _environment_source("m2m environment", "M2M credentials in the environment", "client_id", "client_secret"),
-        Source(
-            "m2m file",
-            "M2M credentials file",
-            file is not None,
-            file or "CARTO_CREDENTIALS_FILE is not set, and your configuration folder has no credentials file",
-        ),
-        Source("cli", "the CARTO CLI's login", has_cli, cli if has_cli else f"there is no {cli}"),
-        Source("login", "a person's login", True, "used when there is nothing else"),
-    ]
+    none = "CARTO_CREDENTIALS_FILE is not set, and your configuration folder has no credentials file"
+    if file is not None and holds_content(file):
+        seen = "CARTO_CREDENTIALS_FILE holds the credentials themselves, not a path"
+    else:
+        seen = file or none
+    yield Source("m2m_file", "M2M credentials file", file is not None, seen)
+    yield _cli_source(CliProfile.default())
+    yield Source("login", "a person's login", True, "used when there is nothing else")
+
+
+def _cli_source(cli: CliProfile) -> Source:
+    is_there, seen = True, cli.path
+    if not os.path.exists(cli.path):
+        is_there, seen = False, f"there is no {cli.path}"
+    else:
+        try:
+            cli.read()
+        except CredentialsError as error:
+            is_there, seen = cli.profile is not None, error.message
+    return Source("cli", "the CARTO CLI's login", is_there, seen)
 
 
 def _environment_source(kind: str, name: str, *settings: str) -> Source:
@@ -108,11 +118,16 @@ def source_in_use() -> Source:
 def nothing_good() -> str:
     """The message that no place holds anything, with what each of them could hold."""
     return (
-        "No good CARTO credentials were found. Looked in: CARTO_API_TOKEN (an API access token); CARTO_CLIENT_ID, "
-        "CARTO_CLIENT_SECRET and CARTO_API_BASE_URL (an M2M application); CARTO_CREDENTIALS_FILE and "
+        "No good CARTO credentials were found. Looked in: CARTO_API_TOKEN (an API access token); CARTO_CLIENT_ID and "
+        "CARTO_CLIENT_SECRET (an M2M application); CARTO_CREDENTIALS_FILE and "
         f"{_default_file_name()} (an M2M credentials file); {CliProfile.default().path} (the CARTO CLI's login, made "
         "by carto auth login); the login that is kept (made by carto-auth login)."
     )
+
+
+def organization(org: str | None) -> str | None:
+    """The organization of a person's login: as it is passed, else that of ``CARTO_ORG``; ``""`` is none at all."""
+    return (os.environ.get("CARTO_ORG", "").strip() if org is None else org) or None
 
 
 # ---- the environment -----------------------------------------------------------------------------
@@ -124,8 +139,6 @@ _VARIABLES = {
     "client_secret": ("CARTO_CLIENT_SECRET", "CARTO_M2M_CLIENT_SECRET"),
     "access_token": ("CARTO_API_TOKEN", "CARTO_ACCESS_TOKEN"),
 }
-
-_M2M_SETTINGS = ("api_base_url", "client_id", "client_secret")
 
 
 def _from_environment(setting: str) -> tuple[str, str] | None:
@@ -141,19 +154,20 @@ def environment_m2m(services: Services) -> M2MCredentials | None:
     """M2M credentials from the environment; ``None`` when neither an id nor a secret is set.
 
     Raises:
-        MissingCredential: only some of the three are set.
+        MissingCredential: only one of the two is set.
         InvalidCredential: one of them cannot be used.
     """
-    found = {setting: _from_environment(setting) for setting in _M2M_SETTINGS}
-    if not found["client_id"] and not found["client_secret"]:
+    client_id, client_secret = _from_environment("client_id"), _from_environment("client_secret")
+    if client_id is None and client_secret is None:
         return None
-    missing = [_VARIABLES[setting][0] for setting, pair in found.items() if not pair]
-    if missing:
-        there = ", ".join(pair[0] for pair in found.values() if pair)
+    if client_id is None or client_secret is None:
+        there, missing = (client_secret, "client_id") if client_secret else (client_id, "client_secret")
+        assert there is not None
         raise MissingCredential(
-            f"The environment has {there}, but not {' and '.join(missing)}.", remedy=f"Set it too. {_WHERE_THEY_ARE}"
+            f"The environment has {there[0]}, but not {_VARIABLES[missing][0]}.",
+            remedy=f"Set it too. {_WHERE_THEY_ARE}",
         )
-    return _checked_m2m({setting: pair[1] for setting, pair in found.items() if pair}, "the environment", services)
+    return given_m2m(None, client_id[1], client_secret[1], services, "the environment")
 
 
 # ---- arguments -----------------------------------------------------------------------------------
@@ -161,6 +175,8 @@ def environment_m2m(services: Services) -> M2MCredentials | None:
 
 def find_access_token(access_token: str | None, api_base_url: str | None, services: Services) -> AccessToken:
     """An API access token and its API base URL: those passed as arguments, else those of the environment.
+
+    A token without an API base URL is for the tenant of the CARTO CLI's profile, if there is one, as for that CLI.
 
     Raises:
         MissingCredential: one of the two is neither passed nor set.
@@ -173,6 +189,8 @@ def find_access_token(access_token: str | None, api_base_url: str | None, servic
             "There is no API access token: none was passed, and CARTO_API_TOKEN is not set.",
             remedy="Make one on the Developers page of your CARTO Workspace.",
         )
+    if base_url is None and os.path.exists(CliProfile.default().path):
+        base_url = ("the CARTO CLI's file", CliProfile.default().read().api_base_url(services))
     if base_url is None:
         raise MissingCredential(
             f"There is an access token ({token[0]}), but no API base URL for it.",
@@ -188,18 +206,26 @@ def find_access_token(access_token: str | None, api_base_url: str | None, servic
 
 
 def given_m2m(
-    api_base_url: str | None, client_id: str | None, client_secret: str | None, services: Services
+    api_base_url: str | None,
+    client_id: str | None,
+    client_secret: str | None,
+    services: Services,
+    place: str = "the arguments",
 ) -> M2MCredentials:
-    """M2M credentials passed as arguments; the API base URL may come from the environment.
+    """M2M credentials passed as arguments; the API base URL may come from the environment, or be left out.
 
     Raises:
         MissingCredential: one was not passed.
         InvalidCredential: one cannot be used.
     """
     found = _from_environment("api_base_url") if api_base_url is None else None
-    given = (found[1] if found else api_base_url, client_id, client_secret)
-    content = {name: value for name, value in zip(_M2M_SETTINGS, given, strict=True) if value is not None}
-    return _checked_m2m(content, "the arguments", services)
+    given = {
+        "api_base_url": found[1] if found else api_base_url,
+        "client_id": client_id,
+        "client_secret": client_secret,
+    }
+    content = {name: value for name, value in given.items() if value is not None}
+    return _checked_m2m(content, place, services, finds_base_url="api_base_url" not in content)
 
 
 # ---- M2M files -----------------------------------------------------------------------------------
@@ -220,8 +246,8 @@ def find_m2m(services: Services) -> M2MCredentials:
     if file is not None:
         return read_m2m_file(file, services)
     raise CredentialsFileNotFound(
-        "There are no M2M credentials: CARTO_CLIENT_ID, CARTO_CLIENT_SECRET and CARTO_API_BASE_URL are not set, "
-        f"CARTO_CREDENTIALS_FILE names no file, and there is no {_default_file_name()}.",
+        "There are no M2M credentials: CARTO_CLIENT_ID and CARTO_CLIENT_SECRET are not set, CARTO_CREDENTIALS_FILE "
+        f"names no file, and there is no {_default_file_name()}.",
         remedy=f"Use one of these, or pass the path of a file. {_WHERE_THEY_ARE}",
     )
 
@@ -267,6 +293,12 @@ def read_m2m_file(filepath: str | os.PathLike[str], services: Services) -> M2MCr
         MissingCredential: a key is missing, or the file does not hold a JSON object.
         InvalidCredential: the file is not JSON, or a value is empty, not text or a placeholder.
     """
+    if holds_content(os.fsdecode(filepath)):
+        raise CredentialsFileNotFound(
+            "What was given as the path of a credentials file (as an argument, or in CARTO_CREDENTIALS_FILE) holds the "
+            "credentials themselves.",
+            remedy="Write them to a file that only you can read, and give its path.",
+        )
     path = os.path.expanduser(filepath)
     content = _json_object(path, _M2M_REMEDY)
     if "profiles" in content and "client_id" not in content:
@@ -278,9 +310,14 @@ def read_m2m_file(filepath: str | os.PathLike[str], services: Services) -> M2MCr
     return _checked_m2m(content, f"the credentials file {path}", services)
 
 
-def _checked_m2m(content: dict[str, Any], place: str, services: Services) -> M2MCredentials:
-    api_base_url, client_id, client_secret = (_value(content, name, place) for name in _M2M_SETTINGS)
-    return M2MCredentials(require_credentials_base_url(api_base_url, place, services), client_id, client_secret)
+def _checked_m2m(
+    content: dict[str, Any], place: str, services: Services, *, finds_base_url: bool = False
+) -> M2MCredentials:
+    base_url = None if finds_base_url else _value(content, "api_base_url", place)
+    client_id, client_secret = (_value(content, name, place) for name in ("client_id", "client_secret"))
+    if base_url is not None:
+        base_url = require_credentials_base_url(base_url, place, services)
+    return M2MCredentials(base_url, client_id, client_secret)
 
 
 def _value(content: dict[str, Any], name: str, place: str) -> str:
@@ -314,6 +351,34 @@ def _is_placeholder(text: str) -> bool:
 # ---- the CARTO CLI -------------------------------------------------------------------------------
 
 
+class CliLogin(Value):
+    """What the CARTO CLI keeps of a login: its token, and the tenant that it is for."""
+
+    secret_fields = ("access_token",)
+
+    def __init__(self, access_token: str, tenant_id: str, tenant_domain: object) -> None:
+        self.access_token = access_token
+        self.tenant_id = tenant_id
+        self.tenant_domain = tenant_domain
+
+    @property
+    def is_self_hosted(self) -> bool:
+        return self.tenant_id.startswith("onp-")
+
+    def api_base_url(self, services: Services) -> str:
+        """The tenant's API base URL. A self-hosted tenant (``onp-...``) is asked for it at its own domain.
+
+        Raises:
+            UntrustedAddress: the domain, or the address that it names, is none to which a token may be sent.
+            ServerError, ServiceUnreachable: the domain did not tell.
+        """
+        if not self.is_self_hosted:
+            return f"https://{self.tenant_id}.api.carto.com"
+        return discovery.get_tenant_base_url(
+            self.tenant_domain, services, named_by="The CARTO CLI's file", secrets=(self.access_token,)
+        )
+
+
 class CliProfile(Value):
     """A login of the CARTO CLI: the file, and the profile in it; ``None`` is the profile that the CLI would use."""
 
@@ -323,14 +388,17 @@ class CliProfile(Value):
 
     @classmethod
     def default(cls, profile: str | None = None) -> CliProfile:
-        """The CLI's own file; the profile is the one that is passed, else the one in ``CARTO_PROFILE``."""
-        path = os.path.expanduser("~/.carto_credentials.json")
-        if not os.path.isabs(path):  # a user without a home has no such file, least of all in the current folder
-            path = os.path.join(os.sep, "nonexistent", path)
+        """The CLI's own file, or its older one; the profile is the one that is passed, else that of CARTO_PROFILE."""
+        home = os.path.expanduser("~")
+        if not os.path.isabs(home):  # a user without a home has no such file, least of all in the current folder
+            home = os.path.join(os.sep, "nonexistent")
+        path, older = os.path.join(home, ".carto_credentials.json"), os.path.join(home, ".carto", "config.json")
+        if not os.path.exists(path) and os.path.exists(older):
+            path = older
         return cls(path, profile or os.environ.get("CARTO_PROFILE", "").strip() or None)
 
-    def read(self) -> AccessToken:
-        """The profile's token and API base URL.
+    def read(self) -> CliLogin:
+        """The profile's login.
 
         Raises:
             CredentialsFileNotFound: nobody has logged in with the CLI here.
@@ -345,11 +413,13 @@ class CliProfile(Value):
             raise InvalidCredential(
                 f"The tenant_id of the profile {name!r} in {self.path} cannot be used.", remedy=_CLI_REMEDY
             )
-        return AccessToken(f"https://{tenant_id}.api.carto.com", token)
+        return CliLogin(token, tenant_id, entry.get("tenant_domain"))
 
     def _entry(self, content: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """The profile's name and what the file has for it."""
+        """The profile's name and what the file has for it. Older files are one profile, which the CLI calls default."""
         profiles = content.get("profiles")
+        if "token" in content and profiles is None:
+            profiles = {"default": content}
         if not isinstance(profiles, dict):
             if "client_id" in content:
                 raise MissingCredential(
@@ -357,18 +427,28 @@ class CliProfile(Value):
                     remedy=f'Use CartoAuth.from_m2m("{self.path}") for it.',
                 )
             raise MissingCredential(f"{self.path} has no profiles.", remedy=_CLI_REMEDY)
-        name = self.profile or content.get("current_profile")
+        name = self.profile or content.get("current_profile") or "default"
         entry = profiles.get(name) if isinstance(name, str) else None
         if not isinstance(name, str) or not isinstance(entry, dict):
-            known = ", ".join(map(repr, profiles)) or "none"
+            wanted = "such profile" if holds_content(str(name)) else f"profile {name!r}"
             raise MissingCredential(
-                f"{self.path} has no profile {name!r}; it has {known}.",
+                f"{self.path} has no {wanted}; it has {', '.join(map(repr, profiles)) or 'none'}.",
                 remedy="Choose one of these, or log in to that profile.",
             )
         return name, entry
 
 
 # ---- files ---------------------------------------------------------------------------------------
+
+
+def holds_content(text: str) -> bool:
+    """Whether a text that should be a path or a name is more likely what was to be found there: it is never shown.
+
+    That is JSON, several lines, a long word such as a secret or a token, or Base64. A file that is there is a file.
+    """
+    # Base64 of a JSON object begins like this, and so does a JWT.
+    is_content = re.search(r'[{}"\r\n]', text) or re.fullmatch(r"[\w+=-]{32,}|e[wy][\w+/=.-]{18,}", text)
+    return is_content is not None and not os.path.exists(text)
 
 
 def _json_object(path: str, remedy: str) -> dict[str, Any]:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from carto_auth._frames import clears_frames
 from carto_auth._services import Services
 from carto_auth._trust import discovered_base_url, tenant_url
 from carto_auth.errors import ServerError, TenantNotFound
 
+# Type checkers take this name for true; typing would cost a start more than all of this package does.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 # The network and the YAML parser are imported in the functions: a start with a good token needs neither.
 
 
+@clears_frames
 def get_api_base_url(access_token: str, *, services: Services | None = None) -> str:
     """Find the API base URL of the account that a token belongs to, such as ``https://gcp-us-east1.api.carto.com``.
 
@@ -29,16 +37,33 @@ def get_api_base_url(access_token: str, *, services: Services | None = None) -> 
         ServerError: another answer was not a success, or makes no sense.
         ServiceUnreachable: no answer came.
     """
-    from carto_auth import _configuration, _http
-
     services = services or Services.from_environment()
     domain = _tenant_domain(access_token, services)
-    tenant = tenant_url(domain, services.named_hosts, shown=_http.shown(domain, [access_token]))
+    return get_tenant_base_url(domain, services, named_by="CARTO's accounts service", secrets=(access_token,))
+
+
+def get_tenant_base_url(domain: object, services: Services, *, named_by: str, secrets: Sequence[str]) -> str:
+    """Find the API base URL of a tenant, in the configuration at its own domain.
+
+    Args:
+        domain: the tenant's domain, which is judged first.
+        services: the services whose hosts need not be public.
+        named_by: who named the domain, for the message.
+        secrets: what must not show in a message. Who was sent a secret may send it back.
+
+    Raises:
+        UntrustedAddress: the domain, or the address that it names, is none to which a token may be sent.
+        ServerError: its answer was not a success, or makes no sense.
+        ServiceUnreachable: no answer came.
+    """
+    from carto_auth import _configuration, _http
+
+    tenant = tenant_url(domain, services.named_hosts, named_by=named_by, shown=_http.shown(domain, secrets))
     configuration = _http.get_text(
         f"{tenant}/config.yaml", failure="The configuration of the CARTO organization could not be read"
     )
     base_url = _configuration.api_base_url_in(configuration)
-    return discovered_base_url(base_url, tenant, shown=_http.shown(base_url, [access_token]))
+    return discovered_base_url(base_url, tenant, shown=_http.shown(base_url, secrets))
 
 
 def _tenant_domain(access_token: str, services: Services) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from carto_auth._frames import clears_frames
 from carto_auth._services import AUDIENCE, Services
 from carto_auth._token import parse_token_answer
 from carto_auth.errors import MissingCredential, Unauthorized
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+@clears_frames
 def get_m2m_token_info(
     client_id: str | None, client_secret: str | None, *, services: Services | None = None
 ) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def get_m2m_token_info(
     try:
         answer = _http.post_form(services.token_url, form, failure="CARTO handed out no token")
     except Unauthorized as error:
-        error.remedy = (
+        error.remedy = error.remedy or (
             "Check client_id and client_secret. You will find them on the Developers page of the CARTO Workspace, "
             "under Machine to Machine."
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
+from carto_auth._frames import clears_frames, clears_its_frames
 from carto_auth._identity import Owner
 from carto_auth._login.pending import PendingLogin
 from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI, Services
 from carto_auth._token import parse_token_answer
-from carto_auth._trust import require_secure
 from carto_auth._value import Value
 from carto_auth.errors import LoginFailed, Unauthorized
 
@@ -48,6 +48,7 @@ LOGIN_SECONDS = 300.0
 LONGEST_WAIT_SECONDS = 7 * 86_400.0
 
 
+@clears_frames
 def get_oauth_token_info(
     open_browser: bool = True,
     org: str | None = None,
@@ -78,6 +79,7 @@ def get_oauth_token_info(
     return CartoPKCE(open_browser, org, interactive=interactive, timeout=timeout, services=services).get_token_info()
 
 
+@clears_frames
 def refresh_oauth_token_info(refresh_token: str, *, services: Services | None = None) -> dict[str, Any]:
     """Exchange a refresh token for a new token info (RFC 6749 section 6).
 
@@ -96,6 +98,7 @@ def refresh_oauth_token_info(refresh_token: str, *, services: Services | None = 
     return {"refresh_token": refresh_token, **parse_token_answer(answer, time.time())}
 
 
+@clears_frames
 def revoke_refresh_token(refresh_token: str, *, services: Services | None = None) -> None:
     """Make a refresh token worthless (RFC 7009).
 
@@ -137,6 +140,7 @@ class Attempt(Value):
         return None if self.verifier is None else code_challenge(self.verifier)
 
 
+@clears_its_frames
 class CartoPKCE:
     """One person's login, as a protocol: the link, the state, the verifier and the exchange of the code.
 
@@ -156,7 +160,7 @@ class CartoPKCE:
     Raises:
         TypeError: ``timeout`` is no number.
         ValueError: it is negative.
-        UntrustedAddress: the person would be sent to an address that is neither https nor on this computer.
+        UntrustedAddress: the environment names an address that is neither https nor on this computer.
     """
 
     def __init__(
@@ -173,8 +177,6 @@ class CartoPKCE:
         self.open_browser: bool = bool(open_browser) and not browser_is_elsewhere()
         self.org = org
         self._services = services or Services.from_environment()
-        for address in (self._services.auth_url, self._services.app_url):  # where the person is sent
-            require_secure(address, "services=")
         self._attempt = Attempt(REDIRECT_URI if self.open_browser else self._services.code_page_url)
         self._interactive = interactive
         self._timeout = login_seconds(timeout)
@@ -192,6 +194,15 @@ class CartoPKCE:
     @redirect_uri.setter
     def redirect_uri(self, redirect_uri: str) -> None:
         self._attempt = self._attempt.replaced(redirect_uri=redirect_uri)
+
+    @property
+    def attempt(self) -> Attempt:
+        """The present try; a program that goes on with a login of another process keeps it, and sets it again."""
+        return self._attempt
+
+    @attempt.setter
+    def attempt(self, attempt: Attempt) -> None:
+        self._attempt = attempt
 
     @property
     def _code_verifier(self) -> str | None:
@@ -419,7 +430,7 @@ class CartoPKCE:
                 failure="CARTO did not accept the access code",
             )
         except Unauthorized as error:
-            error.remedy = "A code works once, and only for a short time: begin a new login."
+            error.remedy = error.remedy or "A code works once, and only for a short time: begin a new login."
             raise
         info = parse_token_answer(answer, time.time())
         self._require_organization(Owner(info["access_token"]).organization_id)

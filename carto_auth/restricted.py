@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -27,7 +28,7 @@ from carto_auth._token import (
     is_usable_token,
     jwt_claims,
 )
-from carto_auth._trust import normalized_base_url
+from carto_auth._trust import normalized_base_url, split_url
 from carto_auth._value import Value
 from carto_auth.errors import (
     CredentialsError,
@@ -58,6 +59,7 @@ class Restriction(Value):
         allowed_apis: the APIs that accept the token.
         referers: the web sites that may use it; all, if there are none.
         expiration: until when, POSIX seconds; ``None`` for a token that is good until it is deleted.
+        name: what CARTO's lists call the token; ``None`` for a name of CARTO's.
     """
 
     def __init__(
@@ -66,11 +68,13 @@ class Restriction(Value):
         allowed_apis: tuple[str, ...],
         referers: tuple[str, ...],
         expiration: int | None,
+        name: str | None = None,
     ) -> None:
         self.grants = grants
         self.allowed_apis = allowed_apis
         self.referers = referers
         self.expiration = expiration
+        self.name = name
 
     @classmethod
     def of(
@@ -79,6 +83,7 @@ class Restriction(Value):
         allowed_apis: Iterable[str],
         referers: Iterable[str],
         expiration: float | None,
+        name: str | None = None,
     ) -> Self:
         """Check the arguments of :meth:`carto_auth.CartoAuth.restricted_to`.
 
@@ -87,11 +92,14 @@ class Restriction(Value):
         """
         pairs = tuple(dict.fromkeys(_pair(grant) for grant in _items(grants, "grants")))
         apis = tuple(dict.fromkeys(_text(api, "allowed_apis") for api in _items(allowed_apis, "allowed_apis")))
-        sites = tuple(dict.fromkeys(_text(site, "referers") for site in _items(referers, "referers")))
+        sites = tuple(dict.fromkeys(_origin(site) for site in _items(referers, "referers")))
         if not pairs or not apis:
             # What CARTO makes of an empty list is not known, and it might be everything.
             raise ValueError(f"{'allowed_apis' if pairs else 'grants'} must not be empty")
-        return cls(pairs, apis, sites, None if expiration is None else _time(expiration))
+        if "imports" in apis and len(apis) > 1:
+            raise ValueError('allowed_apis must not combine "imports" with other APIs: CARTO makes no such token')
+        end = None if expiration is None else _time(expiration)
+        return cls(pairs, apis, sites, end, None if name is None else _text(name, "name"))
 
     def body(self) -> dict[str, Any]:
         """The body of the request that makes such a token."""
@@ -100,6 +108,8 @@ class Restriction(Value):
             "allowed_apis": list(self.allowed_apis),
             "referers": list(self.referers),
         }
+        if self.name is not None:
+            body["name"] = self.name
         if self.expiration is not None:
             moment = datetime.fromtimestamp(self.expiration, timezone.utc)
             body["expiration_date"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -112,6 +122,15 @@ class Restriction(Value):
         """
         parts = [sorted(self.grants), sorted(self.allowed_apis), sorted(self.referers), self.expiration is None]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def is_told_by(self, resource: Mapping[str, Any]) -> bool:
+        """Whether CARTO describes a token with the same grants, APIs and referers: somebody may have changed them.
+
+        Which of them CARTO tells is not certain, and what it does not tell is no difference.
+        """
+        mine = self.body()
+        told = [key for key in ("grants", "allowed_apis", "referers") if isinstance(resource.get(key), list)]
+        return all(_as_set(resource[key]) == _as_set(mine[key]) for key in told)
 
     def is_met_by(self, end: float) -> bool:
         """Whether a token that is good until ``end`` lasts as long as asked for: no longer, and half at least."""
@@ -167,11 +186,11 @@ def _alone(store: Store) -> AbstractContextManager[str]:
 
 
 def _kept(restriction: Restriction, api: TokensApi, store: Store) -> Token | None:
-    """The kept token, if it will do and CARTO still knows it. That is asked at each start."""
+    """The kept token, if it will do and CARTO still knows it as it was made. That is asked at each start."""
     entry = store.load()
     if entry is None or entry.is_flat or not restriction.is_met_by(entry.token.end or 0.0):
         return None
-    return entry.token if api.knows(entry.token.text) else None
+    return entry.token if api.confirms(entry.token.text, restriction) else None
 
 
 def _made(restriction: Restriction, api: TokensApi, store: Store) -> Token:
@@ -219,17 +238,18 @@ class TokensApi:
             )
         return Token.of(token, LATEST_TIME if restriction.expiration is None else restriction.expiration)
 
-    def knows(self, token: str) -> bool:
-        """Whether the token was not deleted. Where CARTO cannot tell just now, it is taken for good.
+    def confirms(self, token: str, restriction: Restriction) -> bool:
+        """Whether the token was neither deleted nor changed. Where CARTO cannot tell just now, it is taken for good.
 
         Raises:
             CredentialsError: the account may not ask.
         """
         try:
-            return self._finds("GET", token, "CARTO did not say whether the restricted token is still good")
+            resource = self._find("GET", token, "CARTO did not say whether the restricted token is still good")
         except (ServiceUnreachable, ServiceUnavailable, RateLimited) as error:
             _log.debug("using the kept restricted token unchecked: %s", error.message)
             return True
+        return resource is not None and restriction.is_told_by(resource)
 
     def delete(self, token: str) -> bool:
         """Delete the token; ``False`` if CARTO did not know it any more.
@@ -237,32 +257,36 @@ class TokensApi:
         Raises:
             CredentialsError: CARTO did not delete it.
         """
-        return self._finds("DELETE", token, "CARTO did not delete the restricted token")
+        return self._find("DELETE", token, "CARTO did not delete the restricted token") is not None
 
-    def _finds(self, method: str, token: str, failure: str) -> bool:
+    def _find(self, method: str, token: str, failure: str) -> dict[str, Any] | None:
+        """The answer about a token; ``None`` if CARTO does not know it."""
         try:
-            self._request(method, token, None, failure)
+            return self._request(method, token, None, failure)
         except CredentialsError as error:
             if error.status != 404:
                 raise
-            return False
-        return True
+        return None
 
     def _request(self, method: str, token: str | None, body: dict[str, Any] | None, failure: str) -> dict[str, Any]:
         url = f"{self.base_url}/v3/tokens" + (f"/{quote(token, safe='')}" if token else "")
 
         def ask(access_token: str) -> dict[str, Any]:
-            return _http.request_json(method, url, access_token=access_token, body=body, hidden=token, failure=failure)
+            try:
+                return _http.request_json(
+                    method, url, access_token=access_token, body=body, hidden=token, failure=failure
+                )
+            except RateLimited as error:
+                wait = error.remedy
+                error.remedy = f"Delete tokens that are no longer needed, by delete() or in the CARTO Workspace. {wait}"
+                raise
+            except Unauthorized as error:
+                error.remedy = error.remedy or self._remedy(error)
+                raise
 
-        try:
-            return self._with_renewal(ask)
-        except (Unauthorized, RateLimited) as error:
-            error.remedy = self._remedy(error)
-            raise
+        return self._with_renewal(ask)
 
-    def _remedy(self, error: Unauthorized | RateLimited) -> str | None:
-        if isinstance(error, RateLimited):
-            return f"Delete tokens that are no longer needed, by delete() or in the CARTO Workspace. {error.remedy}"
+    def _remedy(self, error: Unauthorized) -> str | None:
         if self._is_api_access_token():
             return "An API access token cannot make tokens. Use CartoAuth.from_oauth() or CartoAuth.from_m2m()."
         if error.status == 403:
@@ -270,7 +294,12 @@ class TokensApi:
                 "This account may not make API access tokens: ask the administrator of your CARTO organization. An M2M "
                 "application may do what its owner may."
             )
-        return error.remedy
+        return None
+
+
+def _as_set(values: list[Any]) -> set[object]:
+    """A list of CARTO's to compare: grants by their connection and source, in any order."""
+    return {(v.get("connection_name"), v.get("source")) if isinstance(v, Mapping) else str(v) for v in values}
 
 
 # ---- checking arguments --------------------------------------------------------------------------
@@ -290,7 +319,20 @@ def _pair(grant: Any) -> tuple[str, str]:
         or len(pair := list(grant)) != 2
     ):
         raise ValueError('each of grants must be a pair of a connection and a table or SQL: [("carto_dw", "a.b.c")]')
-    return _text(pair[0], "grants"), _text(pair[1], "grants")
+    connection, source = _text(pair[0], "grants"), _text(pair[1], "grants")
+    name, star, _ = source.replace("`", "").partition("*")
+    if star and not re.search(r"\s", source) and len(list(filter(None, name.split(".")))) < 2:
+        raise ValueError(f'a * in grants needs a project and a dataset before it ("project.dataset.*"), not {source!r}')
+    return connection, source
+
+
+def _origin(site: Any) -> str:
+    """A web site as browsers name it (RFC 6454 section 6.2), which CARTO compares exactly: no slash at its end."""
+    origin = _text(site, "referers").removesuffix("/").lower()
+    parts = split_url(origin)
+    if parts.scheme not in ("https", "http") or origin != f"{parts.scheme}://{parts.netloc}" or "@" in origin:
+        raise ValueError('referers must be sites without a path, such as "https://example.com"')
+    return origin
 
 
 def _text(value: Any, name: str) -> str:

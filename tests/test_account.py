@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import pytest
 from clocks import StoppedClock
 
-from carto_auth import CartoAuth, CredentialsError, LoginRequired, _log, auth
+from carto_auth import CartoAuth, CredentialsError, LoginRequired, _account, _log, _token, auth
 from carto_auth._account import RETRY_SECONDS, Account
 from carto_auth._identity import Identity
 from carto_auth._services import Services
@@ -52,8 +52,8 @@ class Source(TokenSource):
     def quietly(self, token):
         return self._answer() if self.renews_quietly(token) else None
 
-    def by_a_person(self):
-        return super().by_a_person() if self.quiet is None else self._answer()
+    def by_a_person(self, token):
+        return super().by_a_person(token) if self.quiet is None else self._answer()
 
     def _answer(self):
         self.requests += 1
@@ -120,6 +120,8 @@ def clock(monkeypatch):
     clock = StoppedClock(1_800_000_000.0)
     monkeypatch.setattr(time, "time", clock)
     monkeypatch.setattr(_log, "said", set())
+    monkeypatch.setattr(_account, "refusals", {})
+    monkeypatch.setattr(_token, "RENEWAL_SPREAD_SHARE", 0.0)
     return clock
 
 

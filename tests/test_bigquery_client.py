@@ -18,7 +18,14 @@ from google.api_core.client_options import ClientOptions
 from google.cloud import bigquery
 
 from carto_auth import CartoAuth, CredentialsError
-from carto_auth.errors import MissingDependency, RateLimited, ServiceUnavailable, Unauthorized, WarehouseUnavailable
+from carto_auth.errors import (
+    MissingDependency,
+    RateLimited,
+    ServiceUnavailable,
+    Unauthorized,
+    UntrustedAddress,
+    WarehouseUnavailable,
+)
 from carto_auth.sandbox import walk_login
 
 WAREHOUSE = "/v3/connections/carto-dw/token"
@@ -249,6 +256,31 @@ def test_what_programs_replace_is_called(carto_sandbox, monkeypatch):
         assert (answer(client), len(calls)) == (1, 2)
     monkeypatch.setattr(bigquery, "Client", lambda **options: options)
     assert CartoAuth.from_m2m().get_carto_dw_client(location="EU")["location"] == "EU"
+
+
+QUERY = "SELECT name FROM `carto-demo-data.demo_tables.world_cities`"
+
+
+@pytest.mark.parametrize("how", ["environment", "services"])
+def test_googles_storage_api_is_not_asked_for_what_is_elsewhere(how, carto_sandbox, carto, monkeypatch):
+    """It would send the warehouse's token to Google."""
+    storage = pytest.importorskip("google.cloud.bigquery_storage")
+    monkeypatch.setattr(storage, "BigQueryReadClient", None)
+    if how == "services":
+        monkeypatch.delenv("BIGQUERY_EMULATOR_HOST")
+        carto = CartoAuth.from_m2m(services=carto_sandbox.services)
+    with carto.get_carto_dw_client() as client:
+        rows = client.list_rows("carto-demo-data.demo_tables.world_cities")
+        assert rows.to_arrow().num_rows == client.query(QUERY).to_arrow().num_rows == 20
+
+
+@pytest.mark.parametrize("address", ["http://192.0.2.7", "http://bigquery:9050", "bigquery.googleapis.com"])
+def test_bigquery_at_an_address_that_gets_no_token(address, carto_sandbox, carto, monkeypatch):
+    with pytest.raises(UntrustedAddress):
+        carto.get_carto_dw_client(client_options={"api_endpoint": address})
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", address)
+    with pytest.raises(UntrustedAddress):
+        carto.get_carto_dw_client()
 
 
 # -- the extra

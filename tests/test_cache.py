@@ -34,6 +34,20 @@ def test_the_default_files_lie_in_a_folder_that_is_made(named, monkeypatch, tmp_
     ]
 
 
+@pytest.mark.parametrize("named", [{}, {"CARTO_AUTH_HOME": "~/tokens"}, {"XDG_CACHE_HOME": "{}/.cache"}])
+def test_where_there_is_no_home_reading_and_writing_agree_on_one_place(monkeypatch, tmp_path, named):
+    """The user may be root, who could make the home; then the next start would look in it."""
+    home = tmp_path / "nobody"
+    monkeypatch.setenv("HOME", str(home))
+    for name, value in named.items():
+        monkeypatch.setenv(name, value.format(home))
+    place = cache.get_cache_filepath("oauth")
+    with pytest.raises(OSError, match="home folder does not exist"):
+        cache.save_cache_file(place, {"access_token": "t", "expiration": 1, "api_base_url": "https://x"})
+    assert cache.get_cache_filepath("oauth") == place
+    assert not home.exists()
+
+
 def test_no_home_is_ever_made(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

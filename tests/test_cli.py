@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -9,16 +10,18 @@ import subprocess
 import sys
 import sysconfig
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
-from carto_auth import CartoAuth
+from carto_auth import CartoAuth, __version__
+from carto_auth.cli import parser
 from carto_auth.sandbox import walk_login
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "carto-auth")
 FULL = Path("/dev/full")
-ORDER = ["access token", "m2m environment", "m2m file", "cli", "login"]
+ORDER = ["access_token", "m2m_environment", "m2m_file", "cli", "login"]
 
 
 def run(*arguments, command=(COMMAND,), output=subprocess.PIPE, **environment):
@@ -64,19 +67,51 @@ def test_token_is_the_token_and_nothing_else(carto_sandbox):
 def test_token_of_an_organization_is_that_of_its_login(logged_in):
     assert run("token", CARTO_API_TOKEN="of-nobody").stdout == "of-nobody\n"
     done = run("token", "--org", "acme", CARTO_API_TOKEN="of-nobody")
-    assert (done.returncode, done.stdout, "carto-auth login" in done.stderr) == (1, "", True)
+    assert (done.returncode, done.stdout, "carto-auth login" in done.stderr) == (4, "", True)
 
 
-@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("token", "too", "many"), ("login", "--nonsense")])
-def test_wrong_usage_is_2(arguments):
+def test_token_as_json(logged_in, person):
+    token = json.loads(run("token", "--json").stdout)
+    assert (token["access_token"], token["api_base_url"]) == (logged_in, person.url)
+    assert datetime.fromisoformat(token["expires_at"]) > datetime.now(timezone.utc)
+    fixed = run("token", "--json", CARTO_API_TOKEN="of-nobody")
+    assert json.loads(fixed.stdout)["expires_at"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("statsu",), "did you mean status?"),
+        (("token", "too", "many"), "'too' is unknown"),
+        (("login", "--no-browsr"), "did you mean --no-browser?"),
+        (("login", "--org", ""), "it is empty"),
+    ],
+)
+def test_wrong_usage_is_2(arguments, told):
     done = run(*arguments)
     assert (done.returncode, done.stdout, "usage:" in done.stderr) == (2, "", True)
+    assert told in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("token", "--help")])
-def test_help(arguments):
-    done = run(*arguments)
-    assert (done.returncode, "usage: carto-auth" in done.stdout, done.stderr) == (0, True, "")
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("help",), ("help", "login"), ("-h",), *((name, "--help") for name in parser().get_default("commands"))],
+)
+def test_help_fits_40_columns(arguments):
+    done = run(*arguments, COLUMNS="40")
+    assert (done.returncode, done.stdout.startswith("usage: carto-auth"), done.stderr) == (0, True, "")
+    assert [line for line in done.stdout.splitlines() if len(line) > 40] == []
+
+
+def test_the_version():
+    assert run("-V").stdout == run("--version").stdout == f"carto-auth {__version__}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completions_are_those_of_the_command(shell):
+    shtab = pytest.importorskip("shtab")
+    kept = Path(__file__).parents[1] / "completions" / f"carto-auth.{shell}"
+    assert kept.read_text().strip() == shtab.complete(parser(), shell=shell).strip(), "run: make completions"
 
 
 def test_a_failure_is_1_and_one_line(carto_sandbox):
@@ -88,38 +123,40 @@ def test_a_failure_is_1_and_one_line(carto_sandbox):
 
 def test_with_nothing_at_all_every_place_is_named(person):
     done = run("token")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (4, "")
     for place in ("CARTO_API_TOKEN", "CARTO_CLIENT_ID", "CARTO_CREDENTIALS_FILE", ".carto_credentials.json", "login"):
         assert place in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
-    [({}, "Run: carto-auth login"), ({"CARTO_CLIENT_ID": "x"}, "but not CARTO_API_BASE_URL and CARTO_CLIENT_SECRET")],
+    ("environment", "code", "told"),
+    [({}, 4, "Run: carto-auth login"), ({"CARTO_CLIENT_ID": "x"}, 1, "but not CARTO_CLIENT_SECRET")],
 )
-def test_status_of_nothing_good(environment, told):
+def test_status_of_nothing_good(environment, code, told):
     done = run("status", **environment)
-    assert (done.returncode, told in done.stdout, done.stderr) == (1, True, "")
+    assert (done.returncode, told in done.stdout, done.stderr) == (code, True, "")
 
 
 def test_status_of_a_person(logged_in, person):
     requests = len(person.requests)
     shown = run("status", TZ="UTC")
-    assert shown.returncode == 0
-    for told in ("ana@example.com", "ac_", person.url, "good until", "UTC", "token_oauth.json", "CARTO_API_TOKEN"):
+    assert (shown.returncode, shown.stdout.startswith("Logged in as ana@example.com, until ")) == (0, True)
+    for told in ("ac_", person.url, "good until", "UTC", "token_oauth.json"):
         assert told in shown.stdout
+    assert "CARTO_API_TOKEN is not set" in run("status", "-v").stdout
+    assert "CARTO_API_TOKEN" not in shown.stdout
     as_json = run("status", "--json")
     status = json.loads(as_json.stdout)
     assert (status["usable"], status["email"], status["api_base_url"]) == (True, "ana@example.com", person.url)
     assert [source["kind"] for source in [*status["passed_over"], status["source"]]] == ORDER
-    assert status["expiration"] > time.time()
+    assert status["expiration"] == datetime.fromisoformat(status["expires_at"]).timestamp() > time.time()
     assert len(person.requests) == requests, "status asks nobody"
     for piece in logged_in.split("."):
         assert piece not in shown.stdout + as_json.stdout
 
 
 def test_status_and_logout_of_an_application(carto_sandbox):
-    assert "none yet; the first program" in run("status").stdout
+    assert "The first program that needs one fetches it" in run("status").stdout
     run("token")
     status = json.loads(run("status", "--json").stdout)
     assert (status["usable"], status["source"]["kind"], status["expiration"] > time.time()) == (True, ORDER[1], True)
@@ -128,17 +165,21 @@ def test_status_and_logout_of_an_application(carto_sandbox):
     done = run("logout")
     for told in ("no login to forget", "M2M token is forgotten", "CARTO_CLIENT_ID is set"):
         assert told in done.stderr
-    assert "none yet; the first program" in run("status").stdout
+    assert "The first program that needs one fetches it" in run("status").stdout
 
 
 def test_status_of_what_is_not_cached():
     status = json.loads(run("status", "--json", CARTO_API_TOKEN="t", CARTO_API_BASE_URL="https://x.carto.com").stdout)
-    assert (status["usable"], status["source"]["kind"], status["cache_file"]) == (True, ORDER[0], None)
+    assert (status["usable"], status["source"]["kind"], status["cache"]) == (True, ORDER[0], None)
     file = Path.home() / ".carto_credentials.json"
     file.write_text(json.dumps({"current_profile": "a", "profiles": {"a": {"token": "t", "tenant_id": "gcp-x"}}}))
     file.chmod(0o600)
     done = run("status")
-    assert (done.returncode, "good; it does not say until when" in done.stdout) == (0, True)
+    assert (done.returncode, done.stdout.startswith("Logged in")) == (0, True)
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": 1000}).encode()).decode().rstrip("=")
+    ended = f"e30.{claims}.x"
+    done = run("status", CARTO_API_TOKEN=ended, CARTO_API_BASE_URL="https://x.carto.com")
+    assert (done.returncode, "The token has ended. Make a new one." in done.stdout) == (1, True)
 
 
 def test_status_of_a_login_that_renews_itself(logged_in):
@@ -155,19 +196,26 @@ def test_logout(logged_in):
     done = run("logout", CARTO_CLIENT_ID="half")  # forgets the login although the other credentials are broken
     assert (done.returncode, "The login is forgotten." in done.stderr) == (1, True)
     assert "CARTO_CLIENT_SECRET" in done.stderr
-    assert run("status").returncode == 1
+    assert run("status").returncode == 4
 
 
 def test_sandbox_prints_what_to_export(carto_sandbox):
     process = subprocess.Popen([COMMAND, "sandbox"], stdout=subprocess.PIPE, text=True)
     try:
         lines = [process.stdout.readline() for _ in range(1 + len(carto_sandbox.environment()))]
-        exported = dict(line.removeprefix("export ").strip().split("=", 1) for line in lines[1:])
-        assert set(exported) == set(carto_sandbox.environment())
-        assert run("token", **exported).returncode == 0
+        exported = dict(line[7:].strip().split("=", 1) for line in lines[1:] if line.startswith("export "))
+        unset = {line[6:].strip() for line in lines[1:] if line.startswith("unset ")}
+        assert {*exported, *unset} == set(carto_sandbox.environment())
+        # Somebody's real tokens and caches: in the same shell, they are neither sent nor written to.
+        own = {"CARTO_API_TOKEN": "the-real-one", "CARTO_PROFILE": "mine", "CARTO_AUTH_CACHE": "redis://127.0.0.1:1"}
+        assert set(own) <= unset
+        after = {**own, **dict.fromkeys(unset, ""), **exported}
+        assert run("token", **after).stdout.startswith("ey")
+        assert [file.name for file in Path(exported["CARTO_AUTH_HOME"]).glob("*.json")] == ["token_m2m.json"]
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
+        assert not Path(exported["CARTO_AUTH_HOME"]).exists()
         process.stdout.close()
 
 

@@ -15,8 +15,16 @@ import platformdirs
 import pytest
 from clocks import StoppedClock
 
-from carto_auth import CartoAuth, CredentialsError, LoginRequired, Services, credentials
-from carto_auth.errors import CredentialsFileNotFound, InvalidCredential, MissingCredential
+from carto_auth import CartoAuth, CredentialsError, LoginRequired, Services, cache, credentials
+from carto_auth.cli import main
+from carto_auth.errors import (
+    CredentialsFileNotFound,
+    InvalidCredential,
+    MissingCredential,
+    TenantNotFound,
+    UntrustedAddress,
+)
+from carto_auth.sandbox import walk_login
 
 BASE_URL = "https://gcp-us-east1.api.carto.com"
 GOOD = {"api_base_url": BASE_URL, "client_id": "an-id", "client_secret": "MARKED-SECRET"}
@@ -138,8 +146,9 @@ def test_a_file_that_others_can_read_earns_one_warning(name):
     path = write(Path.home() / name, profiles if name.startswith(".") else GOOD)
     path.chmod(0o644)
     use = CartoAuth.from_cli if name.startswith(".") else lambda: read(path)
-    with pytest.warns(UserWarning, match="chmod 600"):
+    with pytest.warns(UserWarning, match="chmod 600") as warned:
         use()
+    assert warned[0].filename == __file__, "it names the caller's line"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         use()
@@ -176,9 +185,53 @@ def test_inline_credentials(fetched, environment):
         CartoAuth.from_m2m(client_id="x")
 
 
+@pytest.mark.parametrize("given", ["arguments", "environment"])
+def test_an_application_finds_its_api_base_url_from_its_token(carto_sandbox, monkeypatch, environment, given):
+    for variable in ("CARTO_API_BASE_URL", "CARTO_CLIENT_ID", "CARTO_CLIENT_SECRET"):
+        monkeypatch.delenv(variable)
+    own = {"client_id": carto_sandbox.client_id, "client_secret": carto_sandbox.client_secret}
+    if given == "environment":
+        environment({f"CARTO_M2M_{name.upper()}": value for name, value in own.items()})
+        own = {}
+    carto_sandbox.has_tenant = False
+    with pytest.raises(TenantNotFound, match="set CARTO_API_BASE_URL"):
+        CartoAuth.from_m2m(**own)
+    carto_sandbox.has_tenant = True
+    assert CartoAuth.from_m2m(**own).get_api_base_url() == carto_sandbox.url
+    assert carto_sandbox.count("/oauth/token") == 1, "the token was earned, and so it was kept"
+    before = len(carto_sandbox.requests)
+    assert CartoAuth.from_m2m(**own).get_api_base_url() == carto_sandbox.url
+    assert len(carto_sandbox.requests) == before, "a second start asks nothing"
+
+
+CONTENT = json.dumps(GOOD)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [CONTENT, json.dumps(GOOD, indent=1), base64.b64encode(CONTENT.encode()).decode(), "MARKED-SECRET" * 4],
+    ids=["JSON", "several lines", "Base64", "the secret"],
+)
+def test_content_where_a_path_was_due_is_shown_nowhere(content, environment, capsys):
+    with pytest.raises(CredentialsFileNotFound, match="holds the credentials themselves") as caught:
+        CartoAuth.from_m2m(content)
+    shown = [str(caught.value), repr(caught.value.__context__)]
+    environment({"CARTO_CREDENTIALS_FILE": content})
+    for arguments, code in [(["token"], 1), (["status"], 1), (["status", "--json"], 1), (["logout"], 1)]:
+        assert main(arguments) == code
+        shown += capsys.readouterr()
+        assert "the credentials themselves" in "".join(shown[-2:])
+    environment({"CARTO_CREDENTIALS_FILE": "", "CARTO_PROFILE": content})
+    cli_file()
+    with pytest.raises(MissingCredential, match="no such profile; it has 'one', 'two'") as caught:
+        CartoAuth.default()
+    shown.append(str(caught.value))
+    assert not [text for text in shown if "MARKED" in text or content[:24] in text]
+
+
 def test_half_an_environment_is_an_error(environment):
     environment({"CARTO_CLIENT_ID": "e"})
-    with pytest.raises(MissingCredential, match="CARTO_CLIENT_ID, but not CARTO_API_BASE_URL and CARTO_CLIENT_SECRET"):
+    with pytest.raises(MissingCredential, match="CARTO_CLIENT_ID, but not CARTO_CLIENT_SECRET"):
         CartoAuth.from_m2m()
 
 
@@ -258,6 +311,61 @@ def test_cli_profile(environment):
     assert CartoAuth.from_cli().get_access_token() == "2"
 
 
+@pytest.mark.parametrize("older", [".carto_credentials.json", ".carto/config.json"])
+def test_an_older_file_of_the_cli_is_one_profile(older, environment):
+    write(Path.home() / older, {"token": "of-the-root", "tenant_id": "gcp-us-east1"})
+    for name in (None, "default"):
+        assert CartoAuth.from_cli(name).get_access_token() == "of-the-root"
+    assert CartoAuth.default().get_api_base_url() == BASE_URL
+    with pytest.raises(MissingCredential, match="no profile 'x'; it has 'default'"):
+        CartoAuth.from_cli("x")
+
+
+def test_a_self_hosted_tenant_is_asked_at_its_own_domain(requests_mock, environment):
+    cli_file(tenant_id="onp-acme", tenant_domain="carto.acme.com")
+    configuration = requests_mock.get(
+        "https://carto.acme.com/config.yaml", text="apis: {baseUrl: https://carto.acme.com/api}"
+    )
+    assert CartoAuth.from_cli().get_api_base_url() == "https://carto.acme.com/api"
+    assert "Authorization" not in configuration.last_request.headers
+    environment({"CARTO_API_TOKEN": "alone"})
+    auth = CartoAuth.default()
+    assert (auth.get_access_token(), auth.get_api_base_url()) == ("alone", "https://carto.acme.com/api")
+    requests_mock.get("https://carto.acme.com/config.yaml", text="apis: {baseUrl: https://evil.example/api}")
+    with pytest.raises(UntrustedAddress, match="evil"):
+        CartoAuth.from_cli()
+    cli_file(tenant_id="onp-acme", tenant_domain="127.0.0.1")
+    with pytest.raises(UntrustedAddress, match="The CARTO CLI's file named a tenant that is not a public host name"):
+        CartoAuth.from_cli()
+
+
+def test_a_token_alone_is_for_the_cli_profiles_tenant(environment):
+    cli_file()
+    environment({"CARTO_API_TOKEN": "alone"})
+    auth = CartoAuth.default()
+    assert (auth.get_access_token(), auth.get_api_base_url()) == ("alone", BASE_URL)
+    environment({"CARTO_API_BASE_URL": "https://other.api.carto.com"})
+    assert CartoAuth.default().get_api_base_url() == "https://other.api.carto.com"
+
+
+@pytest.mark.parametrize(
+    "content", ["{", {"a": 1}, {"current_profile": "x", "profiles": {"one": {}}}, {"token": "t", "tenant_id": "/"}]
+)
+def test_a_cli_file_that_cannot_be_used_keeps_nobody_from_what_comes_after_it(content, environment, carto_sandbox):
+    for variable in ("CARTO_CLIENT_ID", "CARTO_CLIENT_SECRET"):
+        environment({variable: ""})
+    login = CartoAuth.begin_oauth()
+    token = login.finish(walk_login(login.url)).get_access_token()
+    kept = {"access_token": token, "expiration": time.time() + 1000, "api_base_url": BASE_URL}
+    cache.save_cache_file(cache.get_cache_filepath("oauth"), kept)
+    cli_file(content)
+    assert CartoAuth.default(interactive=False).get_access_token() == token
+    assert ".carto_credentials.json" in list(credentials.sources())[3].seen
+    environment({"CARTO_PROFILE": "x"})  # now it is asked for
+    with pytest.raises(CredentialsError, match=r"carto_credentials\.json"):
+        CartoAuth.default()
+
+
 def test_a_cli_login_that_has_ended_is_taken_up_again(monkeypatch):
     clock = StoppedClock()
     monkeypatch.setattr(time, "time", clock)
@@ -310,7 +418,7 @@ def test_default_takes_the_first_that_is_there(fetched, environment):
 @pytest.mark.parametrize(
     ("broken", "told"),
     [
-        ({"CARTO_API_TOKEN": "a-token"}, "CARTO_API_TOKEN"),
+        ({"CARTO_API_TOKEN": "a token"}, "CARTO_API_TOKEN"),
         ({"CARTO_CLIENT_SECRET": "s"}, "CARTO_CLIENT_ID"),
         ({"CARTO_CREDENTIALS_FILE": "/nowhere/c.json"}, "/nowhere/c.json"),
     ],

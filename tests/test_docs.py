@@ -1,8 +1,10 @@
-"""The documents hold: their links lead somewhere, and the README's programs run."""
+"""The documents hold: their programs run, their links lead somewhere, and what they list is what there is."""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import json
 import os
 import re
 import shlex
@@ -12,60 +14,230 @@ from pathlib import Path
 
 import pytest
 
+import carto_auth
+from carto_auth import _account, credentials, pkce
+from carto_auth._command import status
+from carto_auth._http import connections, sending
+from carto_auth._login import callback, person
+from carto_auth._stores import document as cache_document
+from carto_auth._stores import redis_store
+from carto_auth._token import RENEWAL_LEEWAY_SECONDS, RENEWAL_LEEWAY_SHARE
+from carto_auth._warehouse.token import REUSE_LEEWAY_SECONDS, WAREHOUSE_TOKEN_SECONDS
 from carto_auth.sandbox import CartoSandbox
 from carto_auth.sandbox.state import Switches
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+DOCS = ROOT / "docs"
+PACKAGE = Path(carto_auth.__file__).parent
+DOCUMENTS = {str(path.relative_to(ROOT)): path for path in [*ROOT.glob("*.md"), *DOCS.glob("**/*.md")]}
 README = (ROOT / "README.md").read_text()
 WALKER = f"{shlex.quote(sys.executable)} -m carto_auth.sandbox.walker %s"
 
+#: What comes before a program that is not run, with the reason.
+NOT_RUN = "<!-- not run: "
 
-def programs(text):
-    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+def programs(path):
+    """A document's programs that are run; each may use what those before it have made, as cells of a notebook do."""
+    found = re.finditer(r"^([^\n]*)\n```python\n(.*?)```", path.read_text(), re.DOTALL | re.MULTILINE)
+    return [match[2] for match in found if not match[1].startswith(NOT_RUN)]
 
 
-@pytest.mark.parametrize("number", range(len(programs(README))))
-def test_readme_programs_run(number, tmp_path, callback_port):
-    program = programs(README)[number]
-    assert len(program.strip().splitlines()) <= 8
+def page(name):
+    return (DOCS / name).read_text()
+
+
+def rows(text):
+    """The tables of a text, as lists of cells."""
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
+
+
+# ---- the programs --------------------------------------------------------------------------------
+
+#: Runs the programs of a page in one process; functions named test_... as pytest would. Each must say something.
+RUNNER = """
+import builtins, contextlib, io, json, sys
+from carto_auth.sandbox import CartoSandbox, walk_login
+names = {"__name__": "__main__"}
+builtins.input = lambda prompt="": walk_login(names["login"].url)
+for program in json.load(sys.stdin):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), CartoSandbox() as sandbox:
+        names["carto_sandbox"] = sandbox
+        exec(compile(program, "<document>", "exec"), names)
+        for name in [name for name in names if name.startswith("test_")]:
+            with __import__("pytest").MonkeyPatch.context() as patch:
+                for variable, value in sandbox.environment().items():
+                    patch.setenv(variable, value)
+                names.pop(name)(sandbox)
+    assert said.getvalue() or "carto_sandbox." in program or "logging" in program, f"It prints nothing:\\n{program}"
+"""
+
+
+@pytest.mark.parametrize("name", [name for name, path in DOCUMENTS.items() if programs(path)])
+def test_programs_run_from_an_empty_folder(name, tmp_path, callback_port):
     with CartoSandbox() as sandbox:
         sandbox.credentials_file(tmp_path)
         done = subprocess.run(
-            # Google's packages warn of Python 3.10.
-            [sys.executable, "-W", "error", "-W", "ignore::FutureWarning", "-c", program],
+            # Google's packages warn of Python 3.10, and of a data frame library that may be better.
+            [
+                sys.executable,
+                "-W",
+                "error",
+                "-W",
+                "ignore::FutureWarning",
+                "-W",
+                "ignore::PendingDeprecationWarning",
+                "-c",
+                RUNNER,
+            ],
             env={**os.environ, **sandbox.environment(), "BROWSER": WALKER, "DISPLAY": ":0"},
+            input=json.dumps(programs(DOCUMENTS[name])),
             cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=100,
         )
     assert done.returncode == 0, done.stderr
-    assert len(sandbox.requests) > 0
 
 
 def test_readme_is_short_and_installs_ours():
     assert len(README.splitlines()) <= 100
+    assert all(len(program.strip().splitlines()) <= 8 for program in programs(ROOT / "README.md"))
     assert "pip install carto-auth" not in README
-    assert "carto_auth.__version__" in README
+    assert "carto-auth --version" in README
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere_and_python_is_python(document):
-    text = document.read_text()
-    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
-    assert [link for link in links if link and not (document.parent / link).exists()] == []
-    for program in programs(text):
-        compile(program, str(document), "exec")
+# ---- the links -----------------------------------------------------------------------------------
+
+
+def anchors(path):
+    """The names that a link into a document may have after its #."""
+    text = path.read_text()
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings)
+    return {*plain, *re.findall(r"^\(([\w-]+)\)=$", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_somewhere(name):
+    folder = DOCUMENTS[name].parent
+    text = re.sub(r"```.*?```", "", DOCUMENTS[name].read_text(), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        file, _, anchor = link.partition("#")
+        if "://" not in link:
+            target = (folder / file).resolve() if file else DOCUMENTS[name]
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_is_in_the_site():
+    listed = re.findall(r"^([\w/-]+)$", "".join(re.findall(r"```{toctree}(.*?)```", page("index.md"), re.DOTALL)), re.M)
+    assert sorted(listed) == sorted(
+        str(path.relative_to(DOCS))[:-3] for path in DOCS.rglob("*.md") if path.stem != "index"
+    )
+
+
+def test_pictures_are_there():
+    for name, path in DOCUMENTS.items():
+        for picture in re.findall(r"{image} (\S+)", path.read_text()):
+            assert (path.parent / picture).exists(), (name, picture)
+
+
+# ---- what they list ------------------------------------------------------------------------------
+
+#: Variables that are read by libraries, or written by the sandbox.
+OF_LIBRARIES = {"HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "XDG_CACHE_HOME"}
+
+
+def test_environment_variables_are_those_of_the_code():
+    listed = {
+        name for row in rows(page("reference/environment.md")) for name in re.findall(r"`([A-Z][A-Z0-9_]+)`", row[0])
+    }
+    texts = set()
+    for file in PACKAGE.rglob("*.py"):
+        if "sandbox" not in file.parts:
+            texts |= {node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)}
+    variables = {text for text in texts if isinstance(text, str) and re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", text)}
+    assert {name for name in variables if name.startswith("CARTO_")} <= listed
+    assert listed - OF_LIBRARIES <= texts
+    read = set()
+    for file in PACKAGE.rglob("*.py"):
+        if "sandbox" not in file.parts:
+            read |= set(re.findall(r'environ(?:\.get\(|\[)"(\w+)"', file.read_text()))
+    assert read <= listed
 
 
 def test_the_documented_switches_are_the_sandboxs():
-    text = (ROOT / "docs" / "sandbox.md").read_text()
+    text = page("reference/sandbox.md")
     assert set(re.findall(r"carto_sandbox\.(\w+) =", text)) == {switch.name for switch in dataclasses.fields(Switches)}
 
 
-def test_whole_programs_of_the_documents_run(tmp_path):
-    program = next(one for one in programs((ROOT / "docs" / "sandbox.md").read_text()) if "CartoSandbox()" in one)
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("True\n", "")
+def test_the_documented_json_is_that_of_status():
+    listed = [row[0].strip("`") for row in rows(page("reference/command.md").partition("--json`")[2])[2:]]
+    assert listed == list(status.to_json(status.get_status()))
+
+
+def test_every_command_and_option_is_documented():
+    text = page("reference/command.md")
+    command = [sys.executable, "-m", "carto_auth"]
+    said = subprocess.run([*command, "--help"], capture_output=True, text=True).stdout
+    for name in re.findall(r"^    (\w+) ", said, re.MULTILINE):
+        assert f"carto-auth {name}" in text
+        options = subprocess.run([*command, name, "--help"], capture_output=True, text=True).stdout
+        assert set(re.findall(r"--[\w-]+", options)) - {"--help"} <= set(re.findall(r"--[\w-]+", text))
+
+
+def test_every_promise_names_its_test():
+    named = re.findall(
+        r"`(tests/[\w/]+\.py)::(\w+)`", page("explanation/security.md") + page("explanation/compatibility.md")
+    )
+    assert len(named) > 20
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text(), (file, test)
+
+
+#: Each number of reference/limits.md, by the words before it.
+LIMITS = {
+    "to connect": f"{sending.CONNECT_SECONDS:.0f} s",
+    "from one piece of the answer to the next": f"{sending.READ_SECONDS:.0f} s",
+    "for the whole request, all tries included": f"{sending.TOTAL_SECONDS:.0f} s",
+    "tries": f"{connections.TRIES}",
+    "wait before the second try": f"{connections.BACKOFF_SECONDS} s, doubled before the third, and a random part of up "
+    f"to {connections.JITTER_SECONDS} s",
+    "a `Retry-After` that is waited for": f"up to {connections.LONGEST_RETRY_AFTER:.0f} s",
+    "the longest answer": f"{sending.LARGEST_ANSWER // 1024} KiB",
+    "a token is renewed": f"less than {RENEWAL_LEEWAY_SECONDS:.0f} s, or less than {RENEWAL_LEEWAY_SHARE:.0%} of",
+    "after a failed renewal of a token that is still good": f"after {_account.RETRY_SECONDS:.0f} s",
+    "a token that came in place of a refused one": f"for {_account.REFUSAL_SECONDS:.0f} s",
+    "a lock in Redis ends by itself": f"after {redis_store.LOCK_SECONDS} s",
+    "each word with Redis": f"{redis_store.SOCKET_SECONDS:.0f} s",
+    "a person has": f"{pkce.LOGIN_SECONDS:.0f} s",
+    "an access code can be entered": f"{person.TRIES} times",
+    "a connection to the callback": f"{callback.CONNECTION_SECONDS:.0f} s",
+    "a warehouse token is taken to be good for": f"{WAREHOUSE_TOKEN_SECONDS / 60:.0f} min",
+    "two calls share it": f"until {REUSE_LEEWAY_SECONDS / 60:.0f} min before",
+    "a credentials file": f"up to {credentials.LARGEST_FILE // 1024} KiB",
+    "a cache file": f"up to {cache_document.LARGEST_FILE // 1024**2} MiB",
+}
+
+
+def test_numbers_are_those_of_the_code():
+    listed = {cells[0]: cells[1] for cells in rows(page("reference/limits.md").replace("%", "%")) if len(cells) == 2}
+    for words, number in LIMITS.items():
+        assert re.sub(r"(\d+)%", r"\1 %", number) in listed[words], words
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("explanation/cache.md", f"its lock is free after {redis_store.LOCK_SECONDS} s"),
+        ("explanation/cache.md", f"less than {RENEWAL_LEEWAY_SECONDS:.0f} s, or less than 10 %"),
+        ("explanation/cache.md", f"what a request may take ({sending.TOTAL_SECONDS:.0f} s;"),
+        ("how-to/log-in.md", f"up to {pkce.LOGIN_SECONDS:.0f} seconds"),
+        ("reference/cache-file.md", f"it expires after {redis_store.LOCK_SECONDS} s"),
+        ("reference/cache-file.md", f"more than {cache_document.LARGEST_FILE // 1024**2} MiB"),
+    ],
+)
+def test_numbers_in_prose(name, words):
+    assert words in " ".join(page(name).split())

@@ -12,7 +12,7 @@ import requests
 from carto_auth import CredentialsError, errors
 from carto_auth._http import failures
 
-DOCS = (Path(__file__).parent.parent / "docs" / "errors.md").read_text()
+DOCS = (Path(__file__).parent.parent / "docs" / "reference" / "errors.md").read_text()
 CLASSES = {name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)}
 DETAILS = {"remedy": "Do this.", "status": 429, "error": "code", "error_description": "words", "retry_after": 7.5}
 #: What code written for carto-auth 0.2.0 may catch.

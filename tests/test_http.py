@@ -15,9 +15,11 @@ import requests
 from requests.adapters import HTTPAdapter
 from servers import Server, answering, http, then_closing, wait_for
 
-from carto_auth import _http
+from carto_auth import CartoAuth, _http
 from carto_auth._http import connections, sending
 from carto_auth._http.failures import CAPTIVE_PORTAL
+from carto_auth._services import Services
+from carto_auth.discovery import get_api_base_url
 from carto_auth.errors import (
     CredentialsError,
     InvalidAnswer,
@@ -29,6 +31,8 @@ from carto_auth.errors import (
     Unauthorized,
     UntrustedAddress,
 )
+from carto_auth.m2m import get_m2m_token_info
+from carto_auth.pkce import CartoPKCE
 
 CARTO = "https://auth.carto.com/oauth/token"
 FORM = {"grant_type": "client_credentials", "client_id": "an-id", "client_secret": "the-secret-of-the-tests"}
@@ -326,9 +330,36 @@ ANSWERS = [
     (400, {"error": {"a": 1}, "error_description": ["b"]}, ServerError, "400."),
     (400, {"error": "a\x1b[31mb\r\nc\u202ed\ud800e\0"}, ServerError, "400 (a [31mb  c d e)."),
     (400, {"error": LONG}, ServerError, f"400 ({LONG[:197]})."),
-    (502, HTML, ServiceUnavailable, "502. The service has a problem; try again later."),
-    (511, HTML, ServiceUnavailable, f"511. {CAPTIVE_PORTAL}"),
+    (502, HTML, ServiceUnavailable, "502 (a web page). The service has a problem; try again later."),
+    (511, HTML, ServiceUnavailable, f"511 (a web page). {CAPTIVE_PORTAL}"),
 ]
+BLOCKED = (
+    "Something between you and CARTO answered, such as a company's proxy or firewall: ask whoever runs it to let "
+    "requests to {} through. If this network wants you to sign in first, open a web page in your browser, then try "
+    "again."
+)
+CALLS_THAT_ARE_BLOCKED = {
+    "a token": lambda services: get_m2m_token_info("an-id", "a-secret", services=services),
+    "a code": lambda services: CartoPKCE(open_browser=False, services=services).get_token_info("a-code"),
+    "discovery": lambda services: get_api_base_url("a-token", services=services),
+    "the warehouse": lambda services: account(services).get_carto_dw_credentials(),
+    "a restricted token": lambda services: account(services).restricted_to([("carto_dw", "a.b.c")]),
+}
+
+
+def account(services):
+    return CartoAuth("oauth", services.auth_url, "a-token", 4155310800, interactive=False, services=services)
+
+
+@pytest.mark.parametrize("call", CALLS_THAT_ARE_BLOCKED.values(), ids=CALLS_THAT_ARE_BLOCKED)
+@pytest.mark.parametrize(("status", "body"), [(403, "<html>Blocked by policy"), (401, "<p>No"), (403, "Forbidden.")])
+def test_a_refusal_by_something_between_is_told_as_one(call, status, body):
+    """CARTO refuses in JSON; what a proxy or a firewall says is not about the credentials."""
+    with Server(answering(http(body, status=status))) as server, pytest.raises(CredentialsError) as caught:
+        call(Services(server.url, server.url, server.url))
+    assert caught.value.remedy == BLOCKED.format(f"127.0.0.1:{server.port}")
+
+
 NO_OBJECTS = [
     (HTML, "a web page"),
     ("", "nothing"),

@@ -19,11 +19,11 @@ TESTS = Path(__file__).parent
 
 #: The rooms, from the bottom to the top: modules, and whole packages. Each imports from lower floors and its own.
 FLOORS = [
-    {"errors", "_log", "_fork", "_value"},
+    {"errors", "_log", "_fork", "_frames", "_value"},
     {"_token"},
     {"_services", "_configuration", "_trust", "_identity", "_single_flight"},
-    {"_stores"},
     {"_http"},
+    {"_stores"},
     {"_login"},
     {"m2m", "pkce", "discovery", "credentials", "cache", "restricted", "_warehouse", "warehouse"},
     {"_sources"},
@@ -166,6 +166,7 @@ OF_LIBRARIES = {
     "_allow_stdin": "ipykernel tells by nothing else whether its front end can answer a question",
     "_browsers": "webbrowser has no other way to forget the browsers that it has found",
     "_tryorder": "the same",
+    "_ensure_bqstorage_client": "Google's client has no switch for its Storage API, which is always Google's own",
     "_credentials": "Google's client does not show the credentials that it was given",
     "_helpers": "google-auth has no public clock",
     "_quota_project_id": "google-auth asks subclasses to set it",

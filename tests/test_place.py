@@ -1,4 +1,4 @@
-"""Where are we, and what follows from it: which browser, which prompt? docs/logins.md has the table in words."""
+"""Where are we, and what follows from it: which browser, which prompt? docs/how-to/log-in.md has the table."""
 
 import io
 import multiprocessing

@@ -182,6 +182,44 @@ def test_a_token_that_was_deleted_elsewhere_is_replaced(carto_sandbox, carto):
     assert made(carto_sandbox) == 2
 
 
+CHANGES = {
+    "grants": [{"connection_name": "carto_dw", "source": CITIES}, {"connection_name": "carto_dw", "source": "a.b.*"}],
+    "allowed_apis": ["sql", "maps", "lds"],
+    "referers": ["https://example.com"],
+}
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_a_token_that_was_changed_elsewhere_is_replaced(key, carto_sandbox, carto):
+    """Widened, it would be published with the next map; narrowed, the map would not be drawn."""
+    first = carto.restricted_to(GRANTS).get_access_token()
+    url = f"{carto.get_api_base_url()}{TOKENS}/{first}"
+    assert requests.patch(url, json={key: CHANGES[key]}, auth=carto, timeout=30).status_code == 200
+    second = carto.restricted_to(GRANTS).get_access_token()
+    assert second != first
+    assert carto.restricted_to(GRANTS).get_access_token() == second
+    assert made(carto_sandbox) == 2
+
+
+def test_what_carto_does_not_tell_of_a_token_is_no_difference(carto, requests_mock):
+    requests_mock.post(f"{carto.get_api_base_url()}{TOKENS}", json={"token": "a-restricted-token"})
+    asked = requests_mock.get(re.compile(f"{TOKENS}/"), json={"token": "a-restricted-token", "referers": None})
+    carto.restricted_to(GRANTS)
+    assert carto.restricted_to(GRANTS).get_access_token() == "a-restricted-token"
+    assert asked.called
+
+
+def test_a_map_token_works_on_its_site(carto):
+    """With the slash that people copy along, CARTO makes the token and answers each tile with a 403."""
+    site = carto.restricted_to(GRANTS, referers=["https://Example.com/"], name="cities")
+    url = f"{site.get_api_base_url()}/v3/sql/carto_dw/query"
+    for referer, status in {"https://example.com/map?x=1": 200, "https://evil.example/": 403}.items():
+        options = {"params": {"q": f"SELECT name FROM `{CITIES}`"}, "headers": {"Referer": referer}, "timeout": 30}
+        assert requests.get(url, auth=site, **options).status_code == status
+    [listed] = requests.get(f"{carto.get_api_base_url()}{TOKENS}", auth=carto, timeout=30).json()
+    assert (listed["name"], listed["referers"]) == ("cities", ["https://example.com"])
+
+
 @pytest.mark.parametrize("trouble", [{"status_code": 503}, {"status_code": 429}, {"exc": requests.ConnectionError}])
 def test_a_kept_token_is_used_while_carto_cannot_tell(trouble, carto, requests_mock):
     requests_mock.post(f"{carto.get_api_base_url()}{TOKENS}", json={"token": "a-restricted-token"})
@@ -381,6 +419,13 @@ def test_an_answer_without_a_token(answer, requests_mock):
         {"expiration": 1},
         {"expiration": datetime(2100, 1, 1, tzinfo=timezone.utc)},
         {"expiration": 4_000_000_000_000},  # milliseconds
+        *(
+            {"referers": [site]}
+            for site in ("https://a.example/map", "a.example", "https://u@a.example", "https://a?b")
+        ),
+        {"allowed_apis": ["imports", "sql"]},
+        *({"grants": [("carto_dw", source)]} for source in ("*", "a*", "a.*", "`a`.*", "")),
+        {"name": " "},
         {"expiration": float("nan")},
         {"expiration": True},
     ],
@@ -402,5 +447,5 @@ def test_what_is_sent(requests_mock):
         "referers": ["https://example.com"],
         "expiration_date": "2100-01-01T00:00:00Z",
     }
-    account.restricted_to(GRANTS)
-    assert "expiration_date" not in posted.last_request.json()
+    account.restricted_to([("carto_dw", "a.b.*"), ("carto_dw", "SELECT * FROM t")], allowed_apis=["imports"])
+    assert not {"expiration_date", "name"} & set(posted.last_request.json())

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import socket
 import stat
@@ -24,7 +25,7 @@ import yaml
 from clocks import StoppedClock
 
 from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI
-from carto_auth.sandbox import CartoSandbox, walk_login
+from carto_auth.sandbox import CartoSandbox, state, walk_login
 from carto_auth.sandbox.walker import WalkFailed
 
 if TYPE_CHECKING:
@@ -569,6 +570,41 @@ def test_the_walker_says_when_it_is_lost(sandbox: CartoSandbox) -> None:
     ):
         with pytest.raises(WalkFailed, match=told):
             walk_login(url)
+
+
+def test_requests_in_bulk_do_not_end_a_login_of_ones_own(
+    sandbox: CartoSandbox, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a web page, which bring no cookie, and of a program that follows the links with cookies."""
+    monkeypatch.setattr(state, "MAX_PENDING", 20)
+    page = person.browser.get(person.authorize_url())
+    for _ in range(60):
+        requests.get(person.authorize_url(), allow_redirects=False)
+    statuses = []
+    for _ in range(30):
+        with requests.Session() as session:
+            statuses.append(session.get(person.authorize_url()).status_code)
+    assert (statuses[0], statuses[-1]) == (200, 503)
+    form = {
+        "email": "ana@example.com",
+        "password": "any",
+        "csrf_token": re.findall(r'csrf_token" value="(.+?)"', page.text),
+    }
+    consent = person.browser.post(page.url, data=form)
+    assert consent.status_code == 200
+    assert isinstance(sandbox.clock, StoppedClock)
+    sandbox.clock.now += state.CODE_LIFETIME
+    assert person.browser.get(person.authorize_url()).status_code == 200
+
+
+def test_lists_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "MAX_KEPT", 5)
+    with CartoSandbox() as sandbox:
+        for number in range(9):
+            requests.get(f"{sandbox.url}/{number}{'x' * 1000}", timeout=30)
+            assert m2m(sandbox).status_code == 200
+        assert len(sandbox.requests) == 5
+        assert max(len(request.path) for request in sandbox.requests) <= state.LONGEST_PATH
 
 
 pytest_plugins = ["pytester"]

@@ -4,22 +4,31 @@ Marked secrets are planted, every failure is driven by servers that give back al
 out is searched for the marks: texts, reprs, chains, pickles, logs of all loggers, warnings, files, output.
 """
 
+import asyncio
+import inspect
 import json
 import logging
 import pickle
 import subprocess
 import sys
+import tempfile
 import traceback
 import urllib.parse
+from pathlib import Path
 
+import httpx
 import pytest
+import requests
 from servers import Server, answering, http, then_closing
 
-from carto_auth import CartoAuth, CredentialsError, _http, cli
+import carto_auth
+import carto_auth.auth as auth_module
+from carto_auth import CartoAuth, CredentialsError, _http, cache, cli, discovery, m2m, pkce
+from carto_auth._frames import clears_frames
 from carto_auth._http import connections
 from carto_auth._http.redaction import LONGEST_QUOTE, quoted, shown, without_secrets
 from carto_auth._services import Services
-from carto_auth._warehouse.token import WarehouseToken, get_warehouse_token
+from carto_auth._warehouse.token import WarehouseToken
 from carto_auth.credentials import AccessToken, M2MCredentials
 from carto_auth.discovery import get_api_base_url
 from carto_auth.m2m import get_m2m_token_info
@@ -33,6 +42,8 @@ CODE = "Wg6Pj=fU7/yA1+Tl8Rf4Km3"
 VERIFIER = "Vh7Qk-gT6_xZ9.Um9Sg5Cv2Xy8"
 ALL = (SECRET, TOKEN, REFRESH, CODE, VERIFIER)
 
+PACKAGE = Path(carto_auth.__file__).parent
+
 
 def forms_of(secret):
     encoded = {urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret)}
@@ -43,9 +54,21 @@ def shown_in(text):
     return sorted(form for secret in ALL for form in forms_of(secret) if form in text)
 
 
+def variables_of_ours(error):
+    """The variables that an error tracker shows, as rich and ``pytest -l`` do, of this package's frames."""
+    left = [traceback.TracebackException.from_exception(error, capture_locals=True)]
+    texts = []
+    for one in left:
+        ours = [frame for frame in one.stack if Path(frame.filename).is_relative_to(PACKAGE)]
+        texts += [f"{frame.name} {name} {text}" for frame in ours for name, text in (frame.locals or {}).items()]
+        left += filter(None, (one.__cause__, one.__context__))
+    return texts
+
+
 def told(error):
     """All that an exception says, and all that hangs on it and on its chain."""
     texts = [str(error), repr(error), "".join(traceback.format_exception(error))]
+    texts += variables_of_ours(error)
     texts.append(pickle.dumps(error).decode("latin-1"))
     left, seen = [error], set()
     while left:
@@ -145,20 +168,60 @@ def use_a_code(services):
     login.get_token_info(CODE)
 
 
+def finish_a_login(services):
+    login = CartoAuth.begin_oauth(services=services)
+    login.finish(f"{services.app_url}/auth/token?code={urllib.parse.quote(CODE)}&state={login.state}")
+
+
+def application(services, access_token=None):
+    expiration = 4155310800 if access_token else None
+    return CartoAuth("m2m", services.auth_url, access_token, expiration, "an-id", SECRET, services=services)
+
+
+def person(services):
+    return CartoAuth("oauth", services.auth_url, TOKEN, 4155310800, interactive=False, services=services)
+
+
+def kept_login(services, expiration):
+    with tempfile.TemporaryDirectory() as folder:
+        entry = {"access_token": TOKEN, "expiration": expiration, "refresh_token": REFRESH}
+        cache.save_cache_file(f"{folder}/c.json", entry | {"api_base_url": services.auth_url})
+        return CartoAuth.from_oauth(f"{folder}/c.json", interactive=False, services=services)
+
+
+def refresh_for_google(services):
+    with Server(answering(http({"projectId": "a-project", "token": TOKEN}))) as good:
+        auth = person(services.replaced(bigquery_url=good.url))
+        auth._api_base_url = good.url
+        client = auth.get_carto_dw_client()
+    client.close()
+    auth._api_base_url = services.auth_url
+    client._credentials.refresh(None)
+
+
+@clears_frames  # as RestrictedAuth.delete() is
+def delete(services):
+    url = f"{services.auth_url}/v3/tokens/{urllib.parse.quote(REFRESH, safe='')}"
+    _http.request_json("DELETE", url, access_token=TOKEN, hidden=REFRESH, failure="CARTO did not delete the token")
+
+
 CALLS = {
     "m2m": lambda services: get_m2m_token_info("an-id", SECRET, services=services),
     "code": use_a_code,
     "refresh": lambda services: refresh_oauth_token_info(REFRESH, services=services),
     "revoke": lambda services: revoke_refresh_token(REFRESH, services=services),
     "accounts": lambda services: get_api_base_url(TOKEN, services=services),
-    "warehouse": lambda services: get_warehouse_token(services.auth_url, TOKEN),
-    "tokens": lambda services: _http.request_json(
-        "DELETE",
-        f"{services.auth_url}/v3/tokens/{urllib.parse.quote(REFRESH, safe='')}",
-        access_token=TOKEN,
-        hidden=REFRESH,
-        failure="CARTO did not delete the restricted token",
+    "from_m2m": lambda services: CartoAuth.from_m2m(
+        api_base_url=services.auth_url, client_id="an-id", client_secret=SECRET, services=services, use_cache=False
     ),
+    "finish": finish_a_login,
+    "get_access_token": lambda services: application(services).get_access_token(),
+    "a renewal": lambda services: kept_login(services, 1),
+    "logout": lambda services: kept_login(services, 4155310800).logout(),
+    "warehouse": lambda services: person(services).get_carto_dw_credentials(),
+    "refresh for Google": refresh_for_google,
+    "restricted_to": lambda services: person(services).restricted_to([("carto_dw", "a.b.c")]),
+    "delete": delete,
 }
 
 
@@ -202,6 +265,69 @@ def test_no_failure_shows_a_secret(call, nothing_shown, caplog):
         seen += bool(caplog.records)
         caplog.clear()
     assert seen == len(FAILURES)  # the search had something to look at
+
+
+async def send_async(url, auth):
+    async with httpx.AsyncClient(auth=auth, trust_env=False) as client:
+        await client.get(url)
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda url, auth: requests.get(url, auth=auth, timeout=9),
+        lambda url, auth: httpx.get(url, auth=auth, trust_env=False),
+        lambda url, auth: asyncio.run(send_async(url, auth)),
+    ],
+    ids=["requests", "httpx", "httpx, async"],
+)
+@pytest.mark.parametrize("has_token", [False, True])
+def test_no_frame_shows_a_secret_under_ones_own_requests(send, has_token):
+    with Server(answering(error_with(decoded, status=401))) as server:
+        services = Services(server.url, server.url, server.url)
+        with pytest.raises(CredentialsError) as caught:
+            send(server.url, application(services, TOKEN if has_token else None))
+    assert len(server.requests) == 1 + has_token
+    assert shown_in("\n".join(variables_of_ours(caught.value))) == []
+
+
+def test_the_search_sees_variables_of_ours():
+    with Server(answering(error_with(decoded, status=401))) as server, pytest.raises(CredentialsError) as caught:
+        inspect.unwrap(get_m2m_token_info)("an-id", SECRET, services=Services(server.url))
+    assert shown_in("\n".join(variables_of_ours(caught.value)))
+
+
+def test_wrong_arguments_show_no_secret(tmp_path):
+    calls = [
+        lambda: CartoAuth("m2m", access_token=TOKEN, expiration="x", client_secret=SECRET),
+        lambda: CartoAuth("?", access_token=TOKEN, client_secret=SECRET),
+        lambda: CartoAuth.from_m2m("a-file", client_secret=SECRET),
+        lambda: CartoAuth.from_access_token(f"{TOKEN} {TOKEN}", "https://x.carto.com"),
+        lambda: CartoAuth.begin_oauth().finish(f"https://evil.example/?code={CODE}"),
+        lambda: CartoAuth("oauth").__setstate__({"_mode": "?", "_access_token": TOKEN}),
+        lambda: cache.save_cache_file(tmp_path, {"access_token": TOKEN, "expiration": 1, "api_base_url": None}),
+        lambda: CartoPKCE(open_browser=False).get_authorization_code(f"https://evil.example/?code={CODE}"),
+    ]
+    for call in calls:
+        with pytest.raises((CredentialsError, TypeError, OSError)) as caught:
+            call()
+        assert shown_in("\n".join(variables_of_ours(caught.value))) == []
+
+
+@pytest.mark.parametrize("owner", [CartoAuth, auth_module.RestrictedAuth, CartoPKCE, pkce.PendingLogin])
+def test_every_public_method_is_a_boundary(owner):
+    methods = {n: m for n, m in vars(owner).items() if inspect.isfunction(getattr(m, "__func__", m))}
+    public = {name for name in methods if not name.startswith("_")} | {"__init__", "__call__"} & set(methods)
+    assert {name for name in public if not hasattr(methods[name], "__wrapped__")} <= {"get_access_token"}
+    assert public
+
+
+@pytest.mark.parametrize("module", [cache, discovery, m2m, pkce])
+def test_every_public_function_with_a_secret_is_a_boundary(module):
+    own = {n: f for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__}
+    told = {"access_token", "client_secret", "refresh_token", "data", "code", "timeout"}
+    public = {n: f for n, f in own.items() if not n.startswith("_") and told & set(inspect.signature(f).parameters)}
+    assert {name for name in public if not hasattr(public[name], "__wrapped__")} <= {"login_seconds"}
 
 
 @pytest.mark.parametrize(

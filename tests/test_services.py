@@ -7,7 +7,6 @@ import pytest
 from carto_auth import CartoAuth
 from carto_auth._services import Services
 from carto_auth.errors import UntrustedAddress
-from carto_auth.m2m import get_m2m_token_info
 from carto_auth.pkce import CartoPKCE
 
 CARTOS_OWN = Services()
@@ -85,10 +84,11 @@ def test_a_login_at_a_self_hosted_carto(how, monkeypatch, requests_mock, tmp_pat
     assert "client_id=our-client" in requests_mock.request_history[0].text
 
 
-def test_services_that_would_send_a_secret_unencrypted(requests_mock):
-    with pytest.raises(UntrustedAddress, match="would send secrets unencrypted"):
-        get_m2m_token_info("an-id", "a-secret", services=Services(auth_url="http://carto.example.com"))
-    assert requests_mock.call_count == 0
+@pytest.mark.parametrize("name", ["auth_url", "accounts_url", "app_url", "bigquery_url"])
+@pytest.mark.parametrize("address", ["http://192.0.2.7", "https://u:p@x.carto.com", "https://x?y", "bigquery"])
+def test_all_addresses_have_one_judge(name, address):
+    with pytest.raises(UntrustedAddress, match=rf"^The address in Services\({name}=\) "):
+        Services(**{name: address})
 
 
 def test_constructors_send_no_request(requests_mock):

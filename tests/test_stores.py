@@ -10,11 +10,13 @@ import pickle
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
@@ -31,6 +33,7 @@ from carto_auth._token import is_time, is_usable_token
 
 # Modes, signals and users here are those of POSIX.
 resource = pytest.importorskip("resource")
+fcntl = pytest.importorskip("fcntl")
 as_root = pytest.mark.skipif("os.geteuid() != 0", reason="only root can become another user")
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -277,7 +280,7 @@ def test_loose_modes_of_0_2_0_are_repaired_and_those_of_the_users_own_folder_lef
 def test_a_file_of_another_user_is_neither_read_nor_replaced(file):
     save(file, "theirs")
     os.chown(file, ANOTHER_USER, ANOTHER_USER)
-    with pytest.warns(UserWarning, match="CARTO_AUTH_HOME") as told:
+    with pytest.warns(UserWarning, match="cache_filepath=") as told:
         assert [log_in(file), log_in(file)] == ["fresh", "fresh"]
     assert ["belongs to another user" in str(warning.message) for warning in told] == [True, True]
     assert "theirs" in file.read_text()
@@ -467,6 +470,46 @@ def test_parallel_saves_of_many_accounts_lose_none(file):
     assert [loaded(file, application(c)) for c in "abcd"] == ["a-9", "b-9", "c-9", "d-9"]
 
 
+@pytest.fixture
+def mounted(file):
+    """A file that was mounted by itself, as Docker and Kubernetes' subPath do."""
+    outside = file.with_name("outside.json")
+    outside.touch(mode=0o600)
+    file.touch()
+    if subprocess.run(["mount", "--bind", outside, file], capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    yield file
+    subprocess.run(["umount", file], check=True)
+
+
+@as_root
+def test_a_file_that_can_only_be_written_in_place(mounted):
+    save(mounted, "a-long-one" * 1000, application("another"))
+    FileStore(application("another"), mounted).forget()
+    assert [log_in(mounted), log_in(mounted, "not asked for"), loaded(mounted)] == ["fresh"] * 3
+    assert loaded(mounted.with_name("outside.json")) == "fresh"
+    assert names(mounted.parent) == {"token.json", "outside.json", *(p.name for p in mounted.parent.glob(".*.lock"))}
+
+
+@pytest.mark.parametrize("error", [errno.EBUSY, errno.ENOSPC], ids=errno.errorcode.get)
+@pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
+def test_what_is_written_in_place_is_the_users_own_file_and_not_on_a_full_disk(error, link, file, monkeypatch):
+    victim = file.with_name("victim")
+    victim.write_bytes(a_file("old"))
+    victim.chmod(0o600)
+    getattr(file, link)(victim) if link else victim.rename(file)
+
+    def refuse(*_):
+        raise OSError(error, "as if")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    in_place = error == errno.EBUSY and link is None
+    with nullcontext() if in_place else pytest.raises(OSError, match="as if"):
+        save(file, "new")
+    assert loaded(file) == ("new" if in_place else "old")
+    assert not list(file.parent.glob(".*.tmp"))
+
+
 # ---- places --------------------------------------------------------------------------------------
 
 
@@ -569,7 +612,7 @@ def test_memory_keeps_no_refresh_token(monkeypatch):
     """A forked process has a copy of that memory, and a refresh token must not be used twice."""
     monkeypatch.setenv("HOME", "/dev/null/nobody")
     store = default_store(person())
-    with pytest.raises(OSError, match="Not a directory"):
+    with pytest.raises(OSError, match="home folder does not exist"):
         store.save(Entry.of(kept(refresh_token="r")))
     assert [(entry.token.text, entry.token.refresh_token) for entry in store.spare_entries()] == [("a-token", None)]
     assert [store.forget(), store.forget()] == [True, False]
@@ -578,20 +621,51 @@ def test_memory_keeps_no_refresh_token(monkeypatch):
 # ---- locks ---------------------------------------------------------------------------------------
 
 
-def test_a_lock_is_one_accounts(file):
-    with FileStore(application("a"), file).locked() as first:
-        with FileStore(application("a"), file).locked() as second, FileStore(application("b"), file).locked() as other:
-            assert (first, second, other) == (Lock.HELD, Lock.BUSY, Lock.HELD)
-        with FileStore(application("a"), file).locked_within(0.05) as third:
-            assert third == Lock.BUSY
-    with FileStore(application("a"), file).locked_within(0.0) as again:
-        assert again == Lock.HELD
+def lock_within(seconds, store):
+    with store.locked_within(seconds) as lock:
+        return lock
+
+
+def test_a_lock_is_one_accounts_and_no_thread_waits_for_itself(file):
+    """A signal handler runs in a thread that may hold the lock."""
+    ours, theirs = FileStore(application("a"), file), FileStore(application("b"), file)
+    with ours.locked() as first, ThreadPoolExecutor(1) as another_thread:
+        in_another = another_thread.submit(lock_within, 0.05, ours).result(30)
+        found = (first, in_another, lock_within(100, ours), lock_within(0, theirs))
+        assert found == (Lock.HELD, Lock.BUSY, Lock.IMPOSSIBLE, Lock.HELD)
+    assert lock_within(0, ours) == Lock.HELD
 
 
 @pytest.mark.parametrize("place", ["/dev/null", "/dev/null/x", "a\0b"])
 def test_where_nothing_can_be_locked(place):
     with FileStore(application(), place).locked() as lock:
         assert lock == Lock.IMPOSSIBLE
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO], ids=errno.errorcode.get)
+def test_a_disk_without_locks_and_modes_keeps_the_token_and_makes_nobody_wait(error, tmp_path, monkeypatch):
+    """As CIFS, FAT, NFS without its lock daemon and FUSE may be. No lock stays that outlives its holder."""
+
+    def refuse(*_):
+        raise OSError(error, "as if")
+
+    for module, name in [(fcntl, "flock"), (os, "chmod"), (os, "fchmod")]:
+        monkeypatch.setattr(module, name, refuse)
+    monkeypatch.setattr(time, "sleep", refuse)
+    file = tmp_path / "new" / "token.json"
+    with pytest.warns(UserWarning, match="do not share a renewal") as told:
+        assert [log_in(file), log_in(file, "not asked for")] == ["fresh", "fresh"]
+    assert (len(told), loaded(file)) == (1, "fresh")
+    assert lock_within(0, FileStore(application(), file)) == Lock.IMPOSSIBLE
+    assert all(path.stat().st_size == 0 for path in file.parent.glob(".*"))
+
+
+def test_a_hard_link_in_the_place_of_the_lock_does_no_harm(file):
+    victim = file.with_name("victim")
+    victim.write_text("precious")
+    os.link(victim, file.with_name(".token.json.lock"))
+    assert log_in(file) == loaded(file) == "fresh"
+    assert victim.read_text() == "precious"
 
 
 @as_root

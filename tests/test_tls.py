@@ -16,10 +16,11 @@ from carto_auth.errors import ServiceUnreachable
 from carto_auth.m2m import get_m2m_token_info
 
 TOKEN = http({"access_token": "fresh", "expires_in": 86400})
-HINT = (
+NO_BUNDLE = (
     "Behind a company's proxy, or with a CARTO that has a private certificate authority, set REQUESTS_CA_BUNDLE to "
-    f"its CA bundle. If it has expired, check this computer's date. {CAPTIVE_PORTAL}"
+    f"its CA bundle. {CAPTIVE_PORTAL}"
 )
+WRONG_TIME = "Check this computer's date and time. If they are right, whoever runs that host has to renew it."
 YEARS_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
 
 
@@ -84,20 +85,49 @@ def test_a_private_ca(variable, ca, bundle, names, monkeypatch):
         assert ask(Services(auth_url=server.url)) == "fresh"
 
 
+def test_the_bigquery_client_believes_the_same(ca, bundle, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", bundle)
+    answers = {
+        "/v3/connections/carto-dw/token": http({"projectId": "a-project", "token": "a-google-token"}),
+        "/bigquery/v2/projects?prettyPrint=false": http({"projects": []}),
+    }
+    script = answering(lambda request: answers[request.path])
+    with Server(script, tls=certified(ca, "127.0.0.1")) as server:
+        auth = CartoAuth("oauth", server.url, "a-token", 4155310800, services=Services(bigquery_url=server.url))
+        with auth.get_carto_dw_client() as client:
+            assert list(client.list_projects(timeout=20, retry=None)) == []
+    assert len(server.requests) == 2
+
+
+UNKNOWN = "unable to get local issuer certificate"
+EXPIRED = {"not_before": YEARS_AGO, "not_after": YEARS_AGO}
+MISMATCH = "Hostname mismatch, certificate is not valid for 'auth.carto.com'"
 REFUSED = {
-    "foreign": (["auth.carto.com"], {}, False, "unable to get local issuer certificate"),
-    "expired": (["auth.carto.com"], {"not_before": YEARS_AGO, "not_after": YEARS_AGO}, True, "certificate has expired"),
-    "wrong name": (["*.com"], {}, True, "Hostname mismatch, certificate is not valid for 'auth.carto.com'"),
+    "foreign": (["auth.carto.com"], {}, None, UNKNOWN, NO_BUNDLE),
+    "foreign, with a bundle": (
+        ["auth.carto.com"],
+        {},
+        "another",
+        UNKNOWN,
+        "Its authority is not in {bundle}, the CA bundle that the environment names: add it there.",
+    ),
+    "expired": (["auth.carto.com"], EXPIRED, "right", "certificate has expired", WRONG_TIME),
+    "wrong name": (["*.com"], {}, "right", MISMATCH, f"Check the address. {CAPTIVE_PORTAL}"),
 }
 
 
-@pytest.mark.parametrize(("identities", "options", "known", "words"), REFUSED.values(), ids=REFUSED)
-def test_certificates_that_are_refused(identities, options, known, words, ca, bundle, names, monkeypatch):
-    if known:
+@pytest.mark.parametrize(("identities", "options", "named", "words", "remedy"), REFUSED.values(), ids=REFUSED)
+def test_a_refused_certificate_is_told_with_a_remedy_that_fits(
+    identities, options, named, words, remedy, ca, bundle, names, monkeypatch
+):
+    if named == "another":
+        trustme.CA().cert_pem.write_to_path(bundle)
+    if named:
         monkeypatch.setenv("SSL_CERT_FILE", bundle)
     with Server(answering(TOKEN), tls=certified(ca, *identities, **options)) as server:
         names["auth.carto.com"] = server
-        assert fails() == f"The certificate of auth.carto.com was not accepted ({words}). {HINT}"
+        told = remedy.format(bundle=bundle)
+        assert fails() == f"The certificate of auth.carto.com was not accepted ({words}). {told}"
         assert (server.connections, server.requests) == (1, [])
 
 

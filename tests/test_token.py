@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from carto_auth import _token
 from carto_auth._token import (
     LATEST_TIME,
     LONGEST_TOKEN,
@@ -31,6 +32,7 @@ def jwt(claims, head='{"alg":"RS256"}'):
 @pytest.fixture(autouse=True)
 def stopped(monkeypatch):
     monkeypatch.setattr("time.time", lambda: NOW)
+    monkeypatch.setattr(_token, "RENEWAL_SPREAD_SHARE", 0.0)
 
 
 # ---- the value -----------------------------------------------------------------------------------
@@ -62,6 +64,20 @@ def test_a_token_is_due_ahead_of_its_end_in_proportion_to_a_lifetime_that_is_kno
     if lifetime:
         tokens.append(Token.of(jwt({"iat": issued_at, "exp": end}), None))
     assert {token.due for token in tokens} == {end - leeway}
+
+
+def test_chance_spreads_a_fleets_renewals_over_a_tenth_of_the_lifetime_and_is_kept_with_the_token(monkeypatch):
+    monkeypatch.setattr(_token, "RENEWAL_SPREAD_SHARE", 0.1)
+    end = NOW + DAY
+    fleet = [Token.of("the-same", end, NOW) for _ in range(2000)]
+    begin, per_hour = end - 60 - 0.1 * DAY, [0, 0, 0]
+    for token in fleet:
+        per_hour[int((token.due - begin) // 3600)] += 1
+    assert sum(per_hour) == 2000
+    assert max(per_hour) < 1000  # the quota of one application
+    again = [Token.of("the-same", end, NOW, due=token.due) for token in fleet]
+    assert again == fleet
+    assert Token.of("the-same", end, NOW, due=end + 1).due == end
 
 
 ENDS = {

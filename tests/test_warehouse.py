@@ -65,7 +65,8 @@ def test_a_token_is_handed_out_for_25_minutes_and_does_not_travel(requests_mock,
         (GOOD | {"token": "a\r\nb"}, "makes no sense"),
         (GOOD | {"projectId": ["p"]}, "makes no sense"),
         (GOOD | {"projectId": "p/../q"}, "makes no sense"),
-        (GOOD | {"projectId": "p\n"}, "makes no sense"),
+        *((GOOD | {"projectId": project}, "makes no sense") for project in ("p\n", "..", ".", "p?q", "p#", "P")),
+        *((GOOD | {"projectId": project}, "makes no sense") for project in ("..:p", "a.b:..", "1", "a" * 64, " p")),
     ],
 )
 def test_answers_that_make_no_sense(answer, problem, requests_mock):
@@ -113,6 +114,12 @@ def test_what_is_wrong_is_told_before_any_request(base, token, error, message, r
     with pytest.raises(error, match=message):
         account(base, token).get_carto_dw_credentials()
     assert requests_mock.call_count == 0
+
+
+@pytest.mark.parametrize("project", ["p", "carto-dw-ac-1a2b", "example.com:carto-dw-1"])
+def test_ids_of_projects(project, requests_mock):
+    requests_mock.get(URL, json=GOOD | {"projectId": project})
+    assert account().get_carto_dw_credentials()[0] == project
 
 
 def test_api_headers():

@@ -5,14 +5,86 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 
 from carto_auth._login import place
 
+#: What is said of Python's names in errors, and how the command says it.
+_OWN_WORDS = {
+    "with open_browser=False": "with --no-browser",
+    ", with a longer timeout= if you need more time": "",
+    "Pass api_base_url=, or set": "Set",
+    "Pass api_base_url= yourself": "Set CARTO_API_BASE_URL yourself",
+    "pass it yourself as api_base_url=": "set it yourself as CARTO_API_BASE_URL",
+    "Call logout() on this object, or run:": "Run:",
+    "use CartoAuth.from_m2m with an M2M application": "set CARTO_CLIENT_ID and CARTO_CLIENT_SECRET",
+}
+
+
+def prepare() -> None:
+    """Have every text written, whatever the encoding of the streams, and warnings in one line."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = lambda message, *_, **__: say(f"carto-auth: warning: {message}")
+    if os.environ.get("CARTO_AUTH_LOG", "").strip().lower() == "debug":
+        follow()
+
+
+def follow() -> None:
+    """Have this package's log written to the standard error."""
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("carto-auth: %(message)s"))
+    handler.addFilter(lambda record: record.levelno < logging.WARNING)  # warnings are shown as such
+    logger = logging.getLogger("carto_auth")
+    logger.setLevel(logging.DEBUG)
+    if not any(isinstance(other, logging.StreamHandler) for other in logger.handlers):
+        logger.addHandler(handler)
+
 
 def say(text: str) -> None:
     """Tell the person something."""
-    print(text, file=sys.stderr)
+    if sys.stderr is not None:
+        print(text, file=sys.stderr)
+
+
+def in_its_own_words(text: str) -> str:
+    """An error's text, with the command's options instead of Python's arguments."""
+    for python, command in _OWN_WORDS.items():
+        text = text.replace(python, command)
+    return text
+
+
+def until(end: float | None) -> str:
+    """Until when something is good (POSIX seconds), by this computer's local time."""
+    import time
+    from datetime import datetime
+
+    try:
+        shown = datetime.fromtimestamp(end or 0).astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    except (ValueError, OverflowError):  # beyond the year 9999, in some time zones
+        return "does not end"
+    return f"good until {shown}" if end and end > time.time() else f"ended at {shown}"
+
+
+def print_rows(title: str, *rows: tuple[str, str | None]) -> None:
+    """Print a title and what is known below it; where the terminal is narrow, each value below its name."""
+    from shutil import get_terminal_size
+    from textwrap import fill
+
+    is_plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    width = get_terminal_size().columns if place.is_terminal(sys.stdout) or os.environ.get("COLUMNS") else 1000
+    title = fill(title, width, break_long_words=False, break_on_hyphens=False)
+    print(title if is_plain else f"\033[1m{title}\033[0m")
+    for name, value in rows:
+        if value and 16 + len(value) <= width:
+            print(f"  {name:<14}{value}")
+        elif value:
+            value = fill(value, width - 4, break_long_words=False, break_on_hyphens=False)
+            print(f"  {name}\n    " + value.replace("\n", "\n    "))
 
 
 @contextlib.contextmanager

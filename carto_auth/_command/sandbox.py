@@ -15,7 +15,7 @@ def run() -> None:
     with CartoSandbox() as sandbox:
         print("# A CARTO sandbox is running until Ctrl-C. In another terminal:")
         for name, value in sandbox.environment().items():
-            print(f"export {name}={shlex.quote(value)}")
+            print(f"export {name}={shlex.quote(value)}" if value else f"unset {name}")
         sys.stdout.flush()
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()

@@ -1,44 +1,48 @@
 """Show who you are for CARTO, where that comes from, and until when it is good.
 
-No service is asked, and no token is renewed.
+No service is asked, and no token is renewed, but by :mod:`carto_auth._command.check`.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import sys
-import time
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from carto_auth import credentials
-from carto_auth._identity import Identity
+from carto_auth._command import output
+from carto_auth._command.accounts import how_to_use_others, other_organizations
+from carto_auth._identity import Identity, Owner
 from carto_auth._services import Services
-from carto_auth._stores import default_store
-from carto_auth._token import (
-    ACCOUNT_CLAIM,
-    EMAIL_CLAIM,
-    is_token_expired,
-    jwt_claims,
-    jwt_expiration,
-)
+from carto_auth._stores import Store, default_store
+from carto_auth._token import LATEST_TIME, is_token_expired, jwt_expiration
 from carto_auth.errors import CredentialsError
 
 
-def show(org: str | None, *, as_json: bool) -> int:
+def show(org: str | None, *, as_json: bool, checks: bool, verbose: bool) -> int:
     """Print the status of the credentials in use; with an organization, of the login to it.
 
     Returns:
-        The exit code: 0 when a program would get a token without asking anybody, else 1.
+        The exit code: 0 when the next program would get a token without asking anybody (and all checks succeed), 4 when
+        a login is all that is missing, else 1.
     """
     status = get_status(org)
+    seen = []
+    if checks:
+        from carto_auth._command.check import all_checks
+
+        seen = all_checks(status.source.kind, org)
     if as_json:
-        print(json.dumps(to_json(status), indent=2))
+        document = to_json(status)
+        print(json.dumps(document | ({"checks": [check._asdict() for check in seen]} if checks else {}), indent=2))
     else:
-        colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        print(to_text(status, bold="\033[1m" if colored else "", plain="\033[0m" if colored else ""))
-    return 0 if status.is_usable else 1
+        rows = [
+            (check.name, f"{'ok' if check.ok else 'failed'}: {output.in_its_own_words(check.seen)}") for check in seen
+        ]
+        output.print_rows(_title(status), *_rows(status), *rows, *(_passed_over(status) if verbose else ()))
+    if not status.is_usable:
+        return 4 if status.problem is None and status.source.kind in ("login", "cli") else 1
+    return 0 if all(check.ok for check in seen) else 1
 
 
 # ---- finding out ---------------------------------------------------------------------------------
@@ -49,95 +53,105 @@ class Status(NamedTuple):
 
     Attributes:
         source: where the credentials come from.
-        passed_over: the places before it that hold nothing.
+        passed_over: the places before it that hold nothing that can be used.
+        org: the organization of a person's login.
+        store: where the token is kept; ``None`` for sources that are not cached.
         api_base_url: the API base URL; ``None`` if it is not known yet.
-        access_token: the token, which is never shown; ``None`` if there is none yet.
-        expiration: when the token ends, in POSIX seconds; ``None`` for no token, and for one that does not say.
-        cache_file: where the token is kept; ``None`` for sources that are not cached.
+        token: the token, which is never shown; ``None`` if there is none yet.
+        end: when the token ends, in POSIX seconds; ``None`` for no token, and for one that does not say.
         renewable: whether the token is renewed without asking a person.
         problem: what is wrong with the source; ``None`` if nothing is.
+        cache_problem: what is wrong with the cache; ``None`` if nothing is.
     """
 
     source: credentials.Source
     passed_over: list[credentials.Source]
+    org: str | None = None
+    store: Store | None = None
     api_base_url: str | None = None
-    access_token: str | None = None
-    expiration: float | None = None
-    cache_file: str | None = None
+    token: str | None = None
+    end: float | None = None
     renewable: bool = False
     problem: str | None = None
+    cache_problem: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.end is not None and is_token_expired(self.end)
 
     @property
     def is_usable(self) -> bool:
-        """Whether a program would get a token now without asking a person."""
-        if self.problem is not None:
-            return False
-        if self.renewable:
-            return True
-        if self.access_token is None:
-            return False
-        return self.expiration is None or not is_token_expired(self.expiration)
-
-    def claim(self, name: str) -> str | None:
-        """What the token says about whose it is, on one line; ``None`` when it does not say."""
-        value = jwt_claims(self.access_token).get(name) if self.access_token else None
-        if not isinstance(value, str):
-            return None
-        return "".join(character for character in value if character.isprintable())[:200] or None
+        """Whether the next program would get a token without asking a person."""
+        return self.problem is None and (self.renewable or (self.token is not None and not self.is_over))
 
 
 def get_status(org: str | None = None) -> Status:
     """The status of the credentials that ``CartoAuth.default()`` would use; with ``org``, of the login to it."""
-    every = credentials.sources()
-    source = next(source for source in every if source.is_there and (org is None or source.kind == "login"))
-    passed_over = [] if org else every[: every.index(source)]
+    passed_over = []
+    for source in credentials.sources():
+        if source.is_there and (org is None or source.kind == "login"):
+            break
+        passed_over.append(source)
+    status = Status(source, [] if org else passed_over, credentials.organization(org))
     try:
-        return Status(source, passed_over, **_KINDS[source.kind](Services.from_environment(), org))
+        return _KINDS[source.kind](status, Services.from_environment())
     except CredentialsError as error:
-        return Status(source, passed_over, problem=str(error))
+        return status._replace(problem=str(error))
 
 
-def _of_access_token(services: Services, _: str | None) -> dict[str, Any]:
-    return vars(credentials.find_access_token(None, None, services))
+def _of_access_token(status: Status, services: Services) -> Status:
+    found = credentials.find_access_token(None, None, services)
+    token = found.access_token
+    return status._replace(api_base_url=found.api_base_url, token=token, end=jwt_expiration(token))
 
 
-def _of_cli(_: Services, __: str | None) -> dict[str, Any]:
+def _of_cli(status: Status, services: Services) -> Status:
     found = credentials.CliProfile.default().read()
-    return {**vars(found), "expiration": jwt_expiration(found.access_token)}
+    base_url = None if found.is_self_hosted else found.api_base_url(services)  # else its domain would be asked
+    token = found.access_token
+    return status._replace(api_base_url=base_url, token=token, end=jwt_expiration(token))
 
 
-def _of_application(services: Services, _: str | None) -> dict[str, Any]:
+def _of_application(status: Status, services: Services) -> Status:
     found = credentials.find_m2m(services)
-    identity = Identity.of_application(services, found.client_id, found.api_base_url)
-    return {**_kept(identity), "api_base_url": found.api_base_url, "renewable": True}
+    status = _kept(status, Identity.of_application(services, found.client_id, found.api_base_url))
+    return status._replace(api_base_url=found.api_base_url or status.api_base_url, renewable=True)
 
 
-def _of_person(services: Services, org: str | None) -> dict[str, Any]:
-    return _kept(Identity.of_person(services, org))
+def _of_person(status: Status, services: Services) -> Status:
+    status = _kept(status, Identity.of_person(services, status.org))
+    if status.token is None or status.api_base_url is not None:
+        return status
+    return status._replace(
+        problem="There is a login, but its API base URL could not be found: the account may not belong to a CARTO "
+        "organization yet. carto-auth status --check asks CARTO."
+    )
 
 
 _KINDS = {
-    "access token": _of_access_token,
-    "m2m environment": _of_application,
-    "m2m file": _of_application,
+    "access_token": _of_access_token,
+    "m2m_environment": _of_application,
+    "m2m_file": _of_application,
     "cli": _of_cli,
     "login": _of_person,
 }
 
 
-def _kept(identity: Identity) -> dict[str, Any]:
+def _kept(status: Status, identity: Identity) -> Status:
     """What the cache knows of an account."""
     store = default_store(identity)
-    entry = store.load()
-    if entry is None or not store.owns(entry):
-        return {"cache_file": store.shown}
-    return {
-        "cache_file": store.shown,
-        "api_base_url": entry.api_base_url,
-        "access_token": entry.token.text,
-        "expiration": entry.token.end,
-        "renewable": entry.token.refresh_token is not None,
-    }
+    status = status._replace(store=store)
+    try:
+        store.check()
+    except OSError as error:
+        status = status._replace(cache_problem=f"{error.strerror}; programs go on without it")
+    entry = next((entry for entry in (store.load(), *store.spare_entries()) if entry and store.owns(entry)), None)
+    if entry is None:
+        return status
+    token = entry.token
+    return status._replace(
+        api_base_url=entry.api_base_url, token=token.text, end=token.end, renewable=token.refresh_token is not None
+    )
 
 
 # ---- for programs, and for people ----------------------------------------------------------------
@@ -145,63 +159,62 @@ def _kept(identity: Identity) -> dict[str, Any]:
 
 def to_json(status: Status) -> dict[str, Any]:
     """The status as a JSON object; ``null`` stands for what is not known."""
+    owner = Owner(status.token or "")
+    has_end = status.end is not None and 0 < status.end < LATEST_TIME
     return {
         "usable": status.is_usable,
         "source": {"kind": status.source.kind, "seen": status.source.seen},
         "passed_over": [{"kind": source.kind, "seen": source.seen} for source in status.passed_over],
-        "email": status.claim(EMAIL_CLAIM),
-        "account_id": status.claim(ACCOUNT_CLAIM),
-        "organization_id": status.claim("org_id"),
+        "email": owner.email,
+        "account_id": owner.account_id,
+        "organization_id": owner.organization_id,
         "api_base_url": status.api_base_url,
-        "expiration": status.expiration,
-        "cache_file": status.cache_file,
+        "expiration": status.end,
+        "expires_at": datetime.fromtimestamp(status.end or 0, timezone.utc).isoformat() if has_end else None,
+        "cache": status.store.shown if status.store else None,
+        "cache_problem": status.cache_problem,
         "problem": status.problem,
+        "other_logins": other_organizations(status.org),
     }
 
 
-def to_text(status: Status, *, bold: str, plain: str) -> str:
-    """The status for a terminal; ``bold`` and ``plain`` are its codes that begin and end bold type."""
-    rows = [
-        ("Source", f"{status.source.name} ({status.source.seen})"),
-        *(("Passed over" if number == 0 else "", source.seen) for number, source in enumerate(status.passed_over)),
-        ("E-mail", status.claim(EMAIL_CLAIM)),
-        ("Account", status.claim(ACCOUNT_CLAIM)),
-        ("Organization", status.claim("org_id")),
-        ("API base URL", status.api_base_url),
-        ("Token", _token_line(status)),
-        ("Cache", status.cache_file),
-        ("Problem", status.problem),
-    ]
-    return "\n".join(f"{bold}{name:<14}{plain}{value}" for name, value in rows if value)
-
-
-def _token_line(status: Status) -> str:
+def _title(status: Status) -> str:
     if status.problem is not None:
-        return ""
-    if status.access_token is None:
+        return "No program gets a token here."
+    if status.token is None:
         if status.source.kind == "login":
-            return "none: nobody is logged in here. Run: carto-auth login"
-        return "none yet; the first program that needs one fetches it"
-    if status.expiration is None:
-        return "good; it does not say until when"
-    return _until(status.expiration, status.renewable)
+            return "Nobody is logged in here. Run: carto-auth login"
+        return "There is no token yet. The first program that needs one fetches it."
+    if status.is_over:
+        if status.renewable:
+            return "The token has ended. The next program that needs one renews it."
+        command = {"login": "Run: carto-auth login", "cli": "Run: carto auth login"}
+        return f"The token has ended. {command.get(status.source.kind, 'Make a new one.')}"
+    if status.source.kind in ("login", "cli"):
+        return Owner(status.token).logged_in(status.end, status.org)
+    if status.source.kind == "access_token":
+        return "There is an access token. Whether CARTO takes it was not checked: carto-auth status --check"
+    return "The application has a token."
 
 
-def _until(expiration: float, renewable: bool) -> str:
-    try:
-        end = datetime.fromtimestamp(expiration).astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    except (ValueError, OverflowError):  # beyond the year 9999, in some time zones
-        return "good; it does not end"
-    left = expiration - time.time()
-    if left <= 0:
-        return f"ended at {end}" + ("; the next program that needs one renews it" if renewable else "")
-    return f"good until {end} (for {_duration(left)})"
+def _rows(status: Status) -> list[tuple[str, str | None]]:
+    owner = Owner(status.token or "")
+    return [
+        (
+            "Source",
+            status.source.name if status.source.kind == "login" else f"{status.source.name} ({status.source.seen})",
+        ),
+        ("E-mail", owner.email),
+        ("Account", owner.account_id),
+        ("Organization", owner.organization_id),
+        ("API base URL", status.api_base_url),
+        ("Token", output.until(status.end) if status.end else None),
+        ("Cache", status.store.shown if status.store else None),
+        ("Cache problem", status.cache_problem),
+        ("Problem", output.in_its_own_words(status.problem or "")),
+        ("Also kept", how_to_use_others(status.org)),
+    ]
 
 
-def _duration(seconds: float) -> str:
-    minutes = int(seconds // 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes // (24 * 60)} days"
+def _passed_over(status: Status) -> list[tuple[str, str | None]]:
+    return [("" if number else "Passed over", source.seen) for number, source in enumerate(status.passed_over)]

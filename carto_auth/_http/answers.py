@@ -17,6 +17,13 @@ from carto_auth._http.redaction import quoted
 from carto_auth._trust import split_url
 from carto_auth.errors import InvalidAnswer, RateLimited, ServerError, ServiceUnavailable, Unauthorized
 
+#: What to do about a refusal that is not in CARTO's form.
+_SOMETHING_BETWEEN = (
+    "Something between you and CARTO answered, such as a company's proxy or firewall: ask whoever runs it to let "
+    "requests to {} through. If this network wants you to sign in first, open a web page in your browser, then try "
+    "again."
+)
+
 
 class UnauthorizedAnswer(Unauthorized, requests.HTTPError):
     """:class:`Unauthorized`, and as ``raise_for_status`` of ``requests`` tells it. Its ``response`` is ``None``."""
@@ -96,7 +103,7 @@ def translated(response: Response, *, failure: str, secrets: Collection[str]) ->
     answer = _json(response)
     error, description = _server_words(answer if isinstance(answer, dict) else {}, secrets)
     details: dict[str, Any] = {"status": response.status, "error": error, "error_description": description}
-    words = _sentences(error, description)
+    words = _sentences(error, description) or ("a web page" if response.is_web_page else "")
     told = f"{failure}: {response.host} answered {response.status}" + (f" ({words})." if words else ".")
     if 300 <= response.status < 400:
         return InvalidAnswer(
@@ -109,9 +116,11 @@ def translated(response: Response, *, failure: str, secrets: Collection[str]) ->
         return UnavailableAnswer(told, remedy=CAPTIVE_PORTAL, **details)
     if response.status == 429 or response.status >= 500:
         return _passing(response, told, details)
-    if response.status in (401, 403) or error in ("access_denied", "invalid_grant", "invalid_client"):
-        return UnauthorizedAnswer(told, **details)
-    return FailedAnswer(told, **details)
+    is_refusal = response.status in (401, 403) or error in ("access_denied", "invalid_grant", "invalid_client")
+    # CARTO refuses in JSON. What is not there (404) may be a page of CARTO's all the same.
+    is_cartos = answer is not None or not response.body or response.status == 404
+    kind = UnauthorizedAnswer if is_refusal else FailedAnswer
+    return kind(told, remedy=None if is_cartos else _SOMETHING_BETWEEN.format(response.host), **details)
 
 
 def _passing(response: Response, told: str, details: Mapping[str, Any]) -> ServerError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,6 @@ from urllib3.util import Retry
 
 from carto_auth import _log
 from carto_auth._http.answers import retry_after
-from carto_auth._http.failures import RequestFailed
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -67,25 +65,6 @@ def _session_class() -> type[requests.Session]:
         if kind.__module__ == "requests.sessions":
             return kind
     return requests.Session
-
-
-def ca_bundle() -> str | None:
-    """The path of the CA bundle that the environment names; ``None`` for the one that ``requests`` brings.
-
-    It is looked up here because ``requests`` does not know OpenSSL's variable ``SSL_CERT_FILE``.
-
-    Raises:
-        ServiceUnreachable: the environment names a bundle that does not exist.
-    """
-    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
-        bundle = os.environ.get(variable)
-        if bundle:
-            if not os.path.exists(bundle):
-                raise RequestFailed(
-                    f"There is no CA bundle {bundle}, which {variable} names.", remedy="Correct or unset the variable."
-                )
-            return bundle
-    return None
 
 
 # ---- another try ---------------------------------------------------------------------------------

@@ -109,13 +109,26 @@ def _insecure(host: str, error: ssl.SSLError, bundle: str | None) -> RequestFail
     if isinstance(error, ssl.SSLCertVerificationError):
         return RequestFailed(
             f"The certificate of {host} was not accepted ({quoted(error.verify_message.rstrip('.'))}).",
-            remedy="Behind a company's proxy, or with a CARTO that has a private certificate authority, set "
-            "REQUESTS_CA_BUNDLE to its CA bundle. If it has expired, check this computer's date. " + CAPTIVE_PORTAL,
+            remedy=_remedy_for_certificate(error.verify_code, bundle),
         )
     reason = (error.reason or "no reason given").lower().replace("_", " ")
     return RequestFailed(
         f"Cannot make a secure connection to {host} ({quoted(reason)}).",
         remedy="Check the address and its port, and the proxy if there is one.",
+    )
+
+
+def _remedy_for_certificate(code: int, bundle: str | None) -> str:
+    """What to do by OpenSSL's reason: a time, a name, or an authority that is not in ``bundle``."""
+    if code in (9, 10):  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+        return "Check this computer's date and time. If they are right, whoever runs that host has to renew it."
+    if code in (62, 64):  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+        return f"Check the address. {CAPTIVE_PORTAL}"
+    if bundle is not None:
+        return f"Its authority is not in {bundle}, the CA bundle that the environment names: add it there."
+    return (
+        "Behind a company's proxy, or with a CARTO that has a private certificate authority, set REQUESTS_CA_BUNDLE "
+        f"to its CA bundle. {CAPTIVE_PORTAL}"
     )
 
 

@@ -12,10 +12,10 @@ import requests
 
 from carto_auth import _log
 from carto_auth._http.answers import Response
-from carto_auth._http.connections import ca_bundle, mount, new_session, next_try, retries
+from carto_auth._http.connections import mount, new_session, next_try, retries
 from carto_auth._http.failures import RequestFailed, Unreadable, unreachable
 from carto_auth._http.redaction import without_secrets
-from carto_auth._trust import is_loopback, require_secure, split_url
+from carto_auth._trust import ca_bundle, is_loopback, require_secure, split_url
 from carto_auth.errors import CredentialsError
 
 #: Seconds to reach a service, and between two pieces of its answer.

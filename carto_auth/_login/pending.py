@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from carto_auth._frames import clears_its_frames
 from carto_auth._trust import require_secure
 from carto_auth.errors import LoginDenied, LoginFailed
 
@@ -33,6 +34,7 @@ else:
             return cls
 
 
+@clears_its_frames
 class PendingLogin(_OfAccount[Account]):
     """A login in two calls, neither of which waits for the person.
 

@@ -1,7 +1,7 @@
 """Where this process runs: whose browser there is, which terminal, and whether there is a person.
 
 There is one small function for each question. Each of them looks again every time, because a person may set a variable
-in a running notebook. ``docs/logins.md`` has the table of what a person sees where.
+in a running notebook. ``docs/how-to/log-in.md`` has the table of what a person sees where.
 """
 
 from __future__ import annotations
@@ -221,9 +221,11 @@ def _has_terminal() -> bool:
 
 def _is_in_foreground(terminal: TextIO) -> bool:
     """Whether this process may read from its terminal; a shell would stop one of its background jobs for that."""
+    if sys.platform == "win32":
+        return True
     try:
         return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
-    except (OSError, ValueError, AttributeError):  # not the controlling terminal, or this is Windows
+    except (OSError, ValueError, AttributeError):  # not the controlling terminal, or a stream that is no file
         return True
 
 

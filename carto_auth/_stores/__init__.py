@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from carto_auth._stores.base import Entry, Lock, Store, looks
+from carto_auth._stores.base import CARTOS_ACCOUNTS, NO_TOKEN, Entry, Lock, Refusal, Store, looks
 from carto_auth._stores.file_store import DefaultFileStore, FileStore
 from carto_auth._stores.places import in_redis, named_by_environment
 
@@ -14,7 +14,19 @@ if TYPE_CHECKING:
 
     from carto_auth._identity import Identity
 
-__all__ = ["DefaultFileStore", "Entry", "FileStore", "Lock", "Store", "default_store", "looks", "store_at"]
+__all__ = [
+    "CARTOS_ACCOUNTS",
+    "NO_TOKEN",
+    "DefaultFileStore",
+    "Entry",
+    "FileStore",
+    "Lock",
+    "Refusal",
+    "Store",
+    "default_store",
+    "looks",
+    "store_at",
+]
 
 
 def store_at(place: str | PathLike[str], identity: Identity) -> Store:
@@ -31,6 +43,14 @@ def store_at(place: str | PathLike[str], identity: Identity) -> Store:
 
 
 def default_store(identity: Identity) -> Store:
-    """The store of an account for which no place was named: that of ``CARTO_AUTH_CACHE``, else the default file."""
+    """The store of an account for which no place was named: that of ``CARTO_AUTH_CACHE``, else the default file.
+
+    A Redis that the environment names is a fleet's, and has applications' tokens. A person's login stays in the
+    person's own file: everybody else who used that Redis would be that person.
+    """
     named = named_by_environment()
-    return store_at(named, identity) if named else DefaultFileStore(identity)
+    if not named or (identity.mode == "oauth" and in_redis(named)):
+        return DefaultFileStore(identity)
+    store = store_at(named, identity)
+    store.is_default = True
+    return store

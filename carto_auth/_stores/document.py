@@ -7,19 +7,19 @@ before it is known whose it is. Keys that are not ours are kept.
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 
+from carto_auth._identity import Identity
 from carto_auth._stores.base import Entry
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
-
-    from carto_auth._identity import Identity
 
     Document = dict[str, Any]
 
@@ -52,12 +52,22 @@ def parsed(content: bytes) -> Document:
 
 
 def encoded(document: Document, *, otherwise: Document) -> bytes:
-    """The bytes of a document; of ``otherwise`` if it is so deep or so large that it must be damage."""
+    """The bytes of a document; of ``otherwise`` if it is so deep that it must be damage.
+
+    Where it is too large, all entries that have ended go. A good token is never traded for another.
+
+    Raises:
+        OSError: it is too large all the same.
+    """
     try:
         content = json.dumps(document, indent=1).encode()
     except RecursionError:  # json can read some things that it cannot write
-        content = b""
-    return content if 0 < len(content) <= LARGEST_FILE else json.dumps(otherwise, indent=1).encode()
+        content = json.dumps(otherwise, indent=1).encode()
+    if len(content) > LARGEST_FILE:
+        content = json.dumps(_without_ended(document, 0.0), indent=1).encode()
+    if len(content) > LARGEST_FILE:
+        raise OSError(errno.EFBIG, "it is full of other accounts' tokens")
+    return content
 
 
 def entry_of(document: Document, identity: Identity) -> Entry | None:
@@ -65,11 +75,23 @@ def entry_of(document: Document, identity: Identity) -> Entry | None:
     return Entry.of(_tokens(document).get(str(identity))) or _flat_entry(document)
 
 
+def entries_of(document: Document) -> Iterator[tuple[Identity, Entry]]:
+    """All entries; the flat one as the login that its token hints at."""
+    for key, kept in _tokens(document).items():
+        identity, entry = Identity.parsed(key), Entry.of(kept)
+        if identity is not None and entry is not None:
+            yield identity, entry
+    flat_entry = _flat_entry(document)
+    if flat_entry is not None:
+        yield Identity.hinted_at_by(flat_entry.token.text), flat_entry
+
+
 def flat(document: Document) -> Document | None:
     """What ``load_cache_file`` of carto-auth 0.2.0 returns: the flat entry as it is, or that of the only account."""
     if all(key in document for key in FLAT_KEYS):
         return {key: value for key, value in document.items() if key not in ("version", "tokens")}
-    accounts = [kept for key, kept in _tokens(document).items() if not key.startswith(_RESTRICTED) and Entry.of(kept)]
+    tokens = {key: kept for key, kept in _tokens(document).items() if not key.startswith(_RESTRICTED)}
+    accounts = [kept for kept in tokens.values() if (entry := Entry.of(kept)) and entry.token.text]
     if len(accounts) != 1 or not all(key in accounts[0] for key in FLAT_KEYS):
         return None  # from several accounts none is picked by guess
     return dict(accounts[0])
@@ -82,11 +104,10 @@ def with_flat(document: Document, data: Mapping[str, Any]) -> Document:
 
 def with_entry(document: Document, identity: Identity, entry: Entry) -> Document:
     """``document`` with an account's entry; a flat entry of the same token is taken over by it."""
-    tokens = {key: kept for key, kept in _tokens(document).items() if not _is_long_over(kept)}
-    tokens[str(identity)] = entry.as_json()
     if document.get("access_token") == entry.token.text:
         document = _without_flat(document)
-    return {**document, "version": _VERSION, "tokens": tokens}
+    document = _without_ended(document, _LONG_OVER_SECONDS)
+    return {**document, "version": _VERSION, "tokens": {**_tokens(document), str(identity): entry.as_json()}}
 
 
 def without_entry(document: Document, identity: Identity) -> Document:
@@ -113,9 +134,8 @@ def _without_flat(document: Document) -> Document:
     return {key: value for key, value in document.items() if key not in _FLAT_ENTRY}
 
 
-def _is_long_over(kept: object) -> bool:
-    """Whether an entry is of no use to anybody any more, so that it need not be kept for ever."""
-    entry = Entry.of(kept)
-    if entry is None or entry.token.refresh_token is not None:
-        return False
-    return (entry.token.end or 0.0) < time.time() - _LONG_OVER_SECONDS
+def _without_ended(document: Document, seconds: float) -> Document:
+    """``document`` without the entries that ended so long ago that they are of no use to anybody any more."""
+    before = time.time() - seconds
+    tokens = {key: kept for key, kept in _tokens(document).items() if (e := Entry.of(kept)) is None or e.end > before}
+    return {**document, "tokens": tokens}

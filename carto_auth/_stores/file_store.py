@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from carto_auth import _log
 from carto_auth._stores.base import Entry, Lock, Store
-from carto_auth._stores.document import LARGEST_FILE, encoded, entry_of, parsed, with_entry, without_entry
+from carto_auth._stores.document import LARGEST_FILE, encoded, entries_of, entry_of, parsed, with_entry, without_entry
 from carto_auth._stores.places import (
     as_path,
     default_filepath,
@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 #: Seconds that a save waits for another save, which takes milliseconds.
 WRITE_LOCK_SECONDS = 10.0
 
+#: How a disk says that it has no locks, NFS and FUSE for example.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO)
+
+#: How it is said that a file can be written but not replaced, such as one that was mounted by itself.
+_IN_PLACE_ONLY = (errno.EBUSY, errno.EROFS, errno.EACCES, errno.EPERM, errno.EXDEV)
+
 
 class FileStore(Store):
     """An account's entry in a JSON file, beside those of other accounts."""
@@ -54,7 +60,7 @@ class FileStore(Store):
 
     @property
     def remedy(self) -> str:
-        return "set CARTO_AUTH_HOME to a folder that can be written"
+        return "name another file with cache_filepath= or CARTO_AUTH_CACHE"
 
     def beside(self, identity: Identity) -> Store:
         return FileStore(identity, self.path)
@@ -65,6 +71,20 @@ class FileStore(Store):
     def save(self, entry: Entry) -> None:
         update(self.path, lambda kept: with_entry(kept, self.identity, entry))
 
+    def check(self, *, writing: bool = False) -> None:
+        if writing:
+            update(self.path, dict, always=True)
+            return
+        try:
+            parsed(_content(self.path))
+        except FileNotFoundError:
+            pass
+        except (ValueError, RecursionError):
+            raise OSError(errno.EINVAL, "it is damaged, and counts as empty") from None
+
+    def accounts(self) -> Iterator[tuple[Identity, Entry]]:
+        return entries_of(read(self.path))
+
     def forget(self) -> bool:
         if not os.path.lexists(self.path):
             return False
@@ -72,11 +92,8 @@ class FileStore(Store):
 
     @contextmanager
     def locked(self) -> Iterator[str]:
-        lock = _lock(self.path, f".{_digest(self.identity)}", seconds=0.0)
-        try:
-            yield lock if isinstance(lock, str) else Lock.HELD
-        finally:
-            _release(lock)
+        with _locked(self.path, f".{_digest(self.identity)}", seconds=0.0) as lock:
+            yield lock
 
 
 class DefaultFileStore(FileStore):
@@ -84,6 +101,8 @@ class DefaultFileStore(FileStore):
 
     What cannot be written there is kept in this process's memory.
     """
+
+    is_default = True
 
     def __init__(self, identity: Identity) -> None:
         super().__init__(identity)
@@ -103,6 +122,10 @@ class DefaultFileStore(FileStore):
     def path(self) -> str:
         return default_filepath(self.mode)
 
+    @property
+    def remedy(self) -> str:
+        return "set CARTO_AUTH_HOME to a folder that can be written"
+
     def spare_entries(self) -> Iterator[Entry]:
         home = unwritable_filepath(self.mode)
         kept = (entry_of(read(home), self.identity) if home else None, _in_memory.get(self._key))
@@ -119,7 +142,10 @@ class DefaultFileStore(FileStore):
 
     def forget(self) -> bool:
         in_memory = _in_memory.pop(self._key, None)
-        return super().forget() or in_memory is not None
+        found = super().forget() or in_memory is not None
+        if any(self.owns(entry) for entry in self.spare_entries()):
+            raise OSError(errno.EROFS, f"it stays in {unwritable_filepath(self.mode)}, where nothing can be written")
+        return found
 
     @property
     def _key(self) -> tuple[str, str]:
@@ -169,7 +195,7 @@ def _content(path: str) -> bytes:
         if not is_ours(status):
             _log.warn_once(
                 f"The token cache {path} belongs to another user and is ignored. "
-                "Set CARTO_AUTH_HOME to a folder of your own."
+                "Name a file of your own with cache_filepath=, or a folder with CARTO_AUTH_HOME."
             )
             return b""
         if sys.platform != "win32" and status.st_mode & 0o077:
@@ -193,8 +219,10 @@ def _repair_modes(descriptor: int, status: os.stat_result, path: str) -> None:
 # ---- writing -------------------------------------------------------------------------------------
 
 
-def update(path: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
+def update(path: str, change: Callable[[dict[str, Any]], dict[str, Any]], *, always: bool = False) -> bool:
     """Write what ``change`` makes of a file's document, whole or not at all; whether that was anything new.
+
+    What is not new is written only if ``always`` says so.
 
     Nobody but the user can read the file at any time.
 
@@ -208,18 +236,17 @@ def update(path: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> boo
     if _is_device(target):  # root would put a file in the place of /dev/null
         raise OSError(errno.EINVAL, "it is a device, not a file")
     make_folder(target.parent)
-    lock = _lock(path, "", seconds=WRITE_LOCK_SECONDS)
-    try:
+    with _locked(path, "", seconds=WRITE_LOCK_SECONDS) as lock:
         if os.path.lexists(path) and not is_ours(target.lstat()):
             raise PermissionError(errno.EPERM, "it belongs to another user")
         before = _read_own(path)
         after = change(before)
-        if after == before:
+        if after == before and not always:
             return False
-        _replace(target, encoded(after, otherwise=change({})), sweep=not isinstance(lock, str))
+        if lock == Lock.HELD:  # nobody else writes now, so what lies here was left by somebody killed
+            _sweep(target)
+        _write(target, encoded(after, otherwise=change({})))
         return True
-    finally:
-        _release(lock)
 
 
 def _is_device(path: Path) -> bool:
@@ -231,24 +258,41 @@ def _is_device(path: Path) -> bool:
     return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 
 
-def _replace(path: Path, content: bytes, *, sweep: bool) -> None:
+def _write(path: Path, content: bytes) -> None:
+    """Put ``content`` in the place of ``path``; into the file itself where it can only be written in place."""
+    try:
+        _replace(path, content)
+    except OSError as error:
+        if error.errno not in _IN_PLACE_ONLY or not path.is_file() or path.is_symlink() or path.stat().st_nlink > 1:
+            raise
+        # Whoever is killed in the middle leaves damage, which the next save repairs.
+        flags = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+        _fill(os.open(path, flags), content)
+
+
+def _replace(path: Path, content: bytes) -> None:
     """Put ``content`` in the place of ``path`` at one stroke; a symlink there is replaced, not followed."""
-    if sweep:  # nobody else writes now, so what lies here was left by somebody killed
-        _sweep(path)
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
-        with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
-            if sys.platform != "win32":
-                os.fchmod(file.fileno(), 0o600)  # a strict umask takes even the owner's rights
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _fill(os.open(temporary, flags, 0o600), content)
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def _fill(descriptor: int, content: bytes) -> None:
+    """Make ``content`` all that is in an open file, on the disk itself, and close it. A disk may have no modes."""
+    with os.fdopen(descriptor, "wb") as file:
+        if sys.platform != "win32":
+            with suppress(OSError):
+                os.fchmod(descriptor, 0o600)  # a strict umask takes even the owner's rights
+        file.write(content)
+        file.truncate()
+        file.flush()
+        os.fsync(descriptor)
 
 
 def _sweep(path: Path) -> None:
@@ -262,38 +306,69 @@ def _sweep(path: Path) -> None:
 # ---- locking -------------------------------------------------------------------------------------
 
 
-def _lock(path: str, whose: str, *, seconds: float) -> Any:
-    """A lock that ends with its process, or :class:`Lock`'s word for why there is none."""
-    from pathlib import Path
+#: The locks that are held: process, thread, path. A signal handler must not wait for what it has interrupted.
+_held: set[tuple[int, int, str]] = set()
 
-    from filelock import FileLock, Timeout
+
+@contextmanager
+def _locked(path: str, whose: str, *, seconds: float) -> Iterator[str]:
+    """Hold a lock beside ``path``, which ends with its process; yields one of :class:`Lock`."""
+    from threading import get_ident
+
+    holder = (os.getpid(), get_ident(), f"{path}{whose}")
+    if holder in _held:
+        yield Lock.IMPOSSIBLE
+        return
+    _held.add(holder)
+    try:
+        lock = _lock(path, whose, seconds)
+        try:
+            yield lock if isinstance(lock, str) else Lock.HELD
+        finally:
+            if not isinstance(lock, str):
+                with suppress(OSError):
+                    lock.release()
+    finally:
+        _held.discard(holder)
+
+
+def _lock(path: str, whose: str, seconds: float) -> Any:
+    """A lock, or :class:`Lock`'s word for why there is none. No failure is raised, whatever it is."""
+    from pathlib import Path
 
     target = Path(path)
     if _is_device(target):
         return Lock.IMPOSSIBLE  # /dev is no place for a lock file
     try:
-        lock_path = target.with_name(f".{target.name}{whose}.lock")  # which "." has none of
-        make_folder(target.parent)
-        lock = FileLock(lock_path, timeout=seconds, mode=0o600)
-        try:
-            lock.acquire()
-        except PermissionError:  # another user's, as sudo leaves them: in a folder of one's own it can be replaced
-            if not is_ours(target.parent.stat()):
-                raise
-            lock_path.unlink()
-            lock.acquire()
-    except Timeout:
+        return _acquired(target.with_name(f".{target.name}{whose}.lock"), seconds)  # which "." has none of
+    except TimeoutError:
         return Lock.BUSY
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # filelock's imports may find a secrets.py of the user's own
+        if isinstance(error, OSError) and error.errno in _NO_LOCKS:
+            _log.warn_once(
+                f"Nothing can be locked in {target.parent}, so programs do not share a renewal of their CARTO token: "
+                "each of them asks for one. Keep the token on a disk that has locks, with CARTO_AUTH_HOME."
+            )
         _log.debug("going on without a lock for %s (%s)", path, type(error).__name__)
         return Lock.IMPOSSIBLE
+
+
+def _acquired(path: Path, seconds: float) -> Any:
+    from filelock import FileLock
+
+    make_folder(path.parent)
+    # No lock but the operating system's, which ends with its process.
+    lock = FileLock(path, timeout=seconds, mode=0o600, fallback_to_soft=False)
+    try:
+        if os.path.lexists(path) and path.lstat().st_nlink > 1:  # old versions of filelock would empty the other file
+            raise PermissionError(errno.EPERM, "it is another name of a file elsewhere")
+        lock.acquire()
+    except PermissionError:  # another user's, as sudo leaves them: in a folder of one's own it can be replaced
+        if not is_ours(path.parent.stat()):
+            raise
+        path.unlink()
+        lock.acquire()
     return lock
-
-
-def _release(lock: Any) -> None:
-    if not isinstance(lock, str):
-        with suppress(OSError):
-            lock.release()
 
 
 def _digest(identity: Identity) -> str:

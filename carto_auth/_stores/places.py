@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
 from contextlib import suppress
+
+from carto_auth.errors import InvalidCredential
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
@@ -16,25 +19,49 @@ if TYPE_CHECKING:
 #: A folder that is not there, for a user who has none.
 NOWHERE = os.path.join(os.sep, "nonexistent", ".carto-auth")
 
-_REDIS_SCHEMES = ("redis://", "rediss://")
+#: How the address of a Redis begins; that of a Valkey, or of a node of a Redis Cluster, is written like it.
+_REDIS_ADDRESSES = ("redis://", "rediss://", "unix://")
+
+#: What a mistyped address of a Redis may begin with.
+_REDIS_NAMES = ("redis", "rediss", "unix", "valkey", "valkeys")
 
 
 def in_redis(place: str | os.PathLike[str]) -> bool:
-    """Whether a cache is not a file but in Redis."""
-    return os.fsdecode(place)[:9].lower().startswith(_REDIS_SCHEMES)
+    """Whether a cache is not a file but in Redis.
 
-
-def shown(place: str | os.PathLike[str]) -> str:
-    """A cache's place for a message, without the password that an address may hold."""
+    Raises:
+        InvalidCredential: it is at an address of another kind. What follows its scheme may be a password.
+    """
     text = os.fsdecode(place)
-    if not in_redis(text):
-        return text
-    scheme, _, rest = text.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}".partition("?")[0]
+    if text.lower().startswith(_REDIS_ADDRESSES):
+        return True
+    if scheme := _scheme(text):
+        raise InvalidCredential(
+            f"The place of the token cache begins with {scheme!r}, which is no address that can be used.",
+            remedy="Pass the path of a file, or redis://host:6379/0, for Valkey and Redis Cluster as well; rediss:// "
+            "with TLS, unix:// for a socket. Sentinel and other kinds of storage are not supported.",
+        )
+    return False
+
+
+def _scheme(text: str) -> str:
+    """How an address begins, with its colon if it has one; ``""`` for a path, be it one with the letter of a drive."""
+    first, slash, rest = text.partition("/")
+    name, colon, tail = first.partition(":")
+    if name.lower().partition("+")[0] in _REDIS_NAMES and (colon or rest.startswith("/")):
+        return name + (colon or "//")
+    is_scheme = len(name) > 1 and name[0].isalpha() and name.translate({ord(sign): "0" for sign in "+-."}).isalnum()
+    return name + colon if is_scheme and colon and slash and not tail else ""
 
 
 def as_path(place: str | os.PathLike[str]) -> str:
-    """A path as text, as ``Path`` has it, without slashes at its end; ``~`` is the home folder."""
+    """A path as text, as ``Path`` has it, without slashes at its end; ``~`` is the home folder.
+
+    Raises:
+        InvalidCredential: it is an address.
+    """
+    if in_redis(place):
+        raise InvalidCredential("A cache in Redis is not a file.", remedy="Pass the path of a file.")
     path = os.path.expanduser(os.fsdecode(place))
     return path.rstrip("/") or path
 
@@ -83,11 +110,17 @@ def home_dir() -> str:
         fallback = ""
     if not os.path.isabs(fallback):  # there is no home to look for it in
         return own if has_home else NOWHERE
-    return fallback if not has_home or _is_usable(fallback, making=3) else own
+    return fallback if not has_home or (_is_usable(fallback, making=3) and not _lacks_home(fallback)) else own
 
 
 def _named_home() -> str:
-    return os.environ.get("CARTO_AUTH_HOME", "").strip()
+    named = os.environ.get("CARTO_AUTH_HOME", "").strip()
+    if scheme := _scheme(named):
+        raise InvalidCredential(
+            f"CARTO_AUTH_HOME is no folder: it begins with {scheme!r}.",
+            remedy="Name a folder on this computer. The address of a Redis belongs in CARTO_AUTH_CACHE.",
+        )
+    return named
 
 
 def _user_home() -> str:
@@ -99,6 +132,12 @@ def _user_home() -> str:
         return str(pathlib.Path.home())  # which a program may have replaced
     except RuntimeError:
         return "~"
+
+
+def _lacks_home(folder: str) -> bool:
+    """Whether ``folder`` is in the home of a user whose home does not exist."""
+    home = os.path.join(_user_home(), "")
+    return folder.startswith(home) and not os.path.isdir(home)
 
 
 def _is_usable(folder: str, *, making: int) -> bool:
@@ -122,9 +161,12 @@ def make_folder(folder: Path) -> None:
     if folder.is_dir():
         make_private(str(folder))
         return
+    if _lacks_home(str(folder)):
+        raise FileNotFoundError(errno.ENOENT, "the home folder does not exist")
     with suppress(FileExistsError):  # another process may be quicker
-        folder.mkdir(mode=0o700, parents=str(folder) != os.path.join(_user_home(), ".carto-auth"))
-        folder.chmod(0o700)  # a strict umask takes even the owner's rights
+        folder.mkdir(mode=0o700, parents=True)
+        with suppress(OSError):  # a disk may have no modes
+            folder.chmod(0o700)  # a strict umask takes even the owner's rights
 
 
 def make_private(folder: str) -> None:

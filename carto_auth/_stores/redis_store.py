@@ -1,4 +1,4 @@
-"""RedisStore: an account's entry in a Redis, for processes that share no disk."""
+"""RedisStore: an account's entry in a Redis, for processes that share no disk; a file of this computer is before it."""
 
 from __future__ import annotations
 
@@ -6,38 +6,70 @@ import errno
 import json
 import os
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 from carto_auth import _log
+from carto_auth._identity import Identity
 from carto_auth._stores.base import Entry, Lock, Store
-from carto_auth._stores.places import shown
-from carto_auth.errors import MissingDependency
+from carto_auth._stores.file_store import DefaultFileStore
+from carto_auth._stores.places import named_by_environment
+from carto_auth._token import jwt_claims
+from carto_auth._trust import ca_bundle, is_cartos_base_url, split_url
+from carto_auth.errors import CredentialsError, InvalidCredential, MissingDependency
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import redis
 
     from carto_auth._identity import Identity
+    from carto_auth._token import Token
 
-#: Before every key.
+#: Before every key. The identity stands in braces, so that a Redis Cluster has both keys of an account in one place.
 PREFIX = "carto-auth:"
 
-#: Seconds for each word with Redis. It is a cache: whoever waits longer had better ask CARTO.
-SOCKET_SECONDS = 5.0
+#: Seconds for all words with a Redis in a start or a renewal. It is a cache: whoever waits longer had better ask CARTO.
+BUDGET_SECONDS = 1.0
 
-#: Seconds after which the lock of a process that died is free. A request takes no longer.
+#: Seconds for which a Redis that has used them up is left alone.
+PAUSE_SECONDS = 10.0
+
+#: Seconds of a word that is quick enough, and so is not counted. A start with a renewal has six.
+_QUICK_SECONDS = 0.15
+
+#: Seconds after which the lock of a process that died is free. A request takes no longer (60 s).
 LOCK_SECONDS = 70
+
+#: What may follow the ``?`` of an address; the second half only that of ``rediss://``.
+_OPTIONS = {"db", "username", "password"}
+_TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
+
+#: What went wrong, by the class of its error. Redis' own words may repeat a password or a token.
+_REASONS = {
+    "AuthenticationError": "it refuses the user name or the password",
+    "ConnectionError": "it closed the connection; where it speaks TLS, its address begins with rediss://",
+    "MaxConnectionsError": "it has too many clients",
+    "NoPermissionError": "its ACL does not allow GET, SET and DEL on the keys carto-auth:*",
+    "OutOfMemoryError": "its memory is full",
+    "ReadOnlyError": "it is a read-only replica",
+    "TimeoutError": f"it does not answer within {BUDGET_SECONDS:.0f} s",
+}
 
 
 class RedisStore(Store):
-    """An account's entry in a Redis, which ends with its token. No error of Redis stops a program."""
+    """An account's entry in a Redis, which ends with its token. No error of Redis stops a program.
+
+    An application's tokens are kept in the default file of this computer as well, and looked for there first: most
+    starts have no word with Redis. A person's login may hold a refresh token, of which there must be one copy.
+    """
 
     def __init__(self, identity: Identity, url: str) -> None:
-        super().__init__(identity, url)
+        super().__init__(identity, _checked(url))
         self._url = url
-        self._key = PREFIX + str(identity)
+        self._key = f"{PREFIX}{{{identity}}}"
+        self._local = Store(identity) if identity.mode == "oauth" else DefaultFileStore(identity)
 
     @property
     def keeps(self) -> bool:
@@ -45,7 +77,7 @@ class RedisStore(Store):
 
     @property
     def shown(self) -> str:
-        return shown(self._url)
+        return _without_secrets(self._url)
 
     @property
     def remedy(self) -> str:
@@ -55,49 +87,184 @@ class RedisStore(Store):
         return RedisStore(identity, self._url)
 
     def load(self) -> Entry | None:
-        try:
-            with _client(self._url) as client:
-                content: Any = client.get(self._key)
-            return Entry.of(json.loads(content)) if content else None
-        except (OSError, ValueError, RecursionError) as error:
-            _log.debug("the token cache in Redis cannot be read (%s): going on without it", type(error).__name__)
-            return None
+        return self.latest(None)
+
+    def latest(self, before: Token | None) -> Entry | None:
+        here = self._local.load()
+        if here is not None and not here.token.is_over() and (before is None or here.token.text != before.text):
+            return here
+        return self._there() or here
+
+    def spare_entries(self) -> Iterator[Entry]:
+        return self._local.spare_entries()
 
     def save(self, entry: Entry) -> None:
         """Keep an entry until its token's end; for good if it can be renewed by a refresh token."""
+        self._save_here(entry)
         left = (entry.token.end or 0.0) - time.time()
         lifetime = None if entry.token.refresh_token else max(1, int(left))
-        with _client(self._url) as client:
-            client.set(self._key, json.dumps(entry.as_json()), ex=lifetime)
+        self._ask(lambda client: client.set(self._key, json.dumps(entry.as_json()), ex=lifetime))
+
+    def check(self, *, writing: bool = False) -> None:
+        self._ask(lambda client: client.ping())
+
+    def accounts(self) -> Iterator[tuple[Identity, Entry]]:
+        keys: list[bytes] = []
+        with _unless_it_fails("listed"):
+            keys = self._ask(lambda client: list(client.scan_iter(f"{PREFIX}{{mode=*}}")))
+        for key in keys:
+            identity = Identity.parsed(key.decode(errors="replace").removeprefix(PREFIX).strip("{}"))
+            entry = RedisStore(identity, self._url).load() if identity else None
+            if identity and entry:
+                yield identity, entry
 
     def forget(self) -> bool:
-        with _client(self._url) as client:
-            return bool(client.delete(self._key))
+        here = self._local.forget()
+        return bool(self._ask(lambda client: client.delete(self._key))) or here
 
     @contextmanager
     def locked(self) -> Iterator[str]:
-        key, mine = f"{PREFIX}lock:{self.identity}", os.urandom(16).hex()
+        """Lock the account here, then in Redis; here alone if Redis cannot be asked."""
+        key, mine = f"{self._key}:lock", os.urandom(16).hex()
+        with self._local.locked() as lock:
+            is_in_redis = False
+            if lock != Lock.BUSY:
+                with _unless_it_fails("locked"):
+                    is_in_redis = bool(self._ask(lambda client: client.set(key, mine, nx=True, ex=LOCK_SECONDS)))
+                    lock = Lock.HELD if is_in_redis else Lock.BUSY
+            try:
+                yield lock
+            finally:
+                # What has another value has ended, and is somebody else's by now.
+                if is_in_redis:
+                    with _unless_it_fails("unlocked"):
+                        self._ask(lambda client: client.get(key) == mine.encode() and client.delete(key))
+
+    def _there(self) -> Entry | None:
+        """What Redis has, kept here as well."""
+        with _unless_it_fails("read"):
+            content = self._ask(lambda client: client.get(self._key))
+            entry = self._believed(Entry.of(json.loads(content))) if content else None
+            if entry is not None and not entry.token.is_over():
+                self._save_here(entry)
+            return entry
+        return None
+
+    def _believed(self, entry: Entry | None) -> Entry | None:
+        """What of an entry is taken: anybody who can write to Redis may have put it there.
+
+        Not another application's token; and of API base URLs, as of those that come from the network, CARTO's own.
+        """
+        if entry is None:
+            return None
+        own = self.identity.client_id
+        if self.identity.mode == "m2m" and jwt_claims(entry.token.text).get("azp", own) != own:
+            return None
+        url = entry.api_base_url
+        return entry if url and is_cartos_base_url(url) else entry.replaced(api_base_url=None)
+
+    def _save_here(self, entry: Entry) -> None:
         try:
-            with _client(self._url) as client:
-                lock = Lock.HELD if client.set(key, mine, nx=True, ex=LOCK_SECONDS) else Lock.BUSY
+            self._local.save(entry)
         except OSError as error:
-            _log.debug("going on without the lock in Redis (%s)", error.strerror)
-            lock = Lock.IMPOSSIBLE
-        try:
-            yield lock
-        finally:
-            if lock == Lock.HELD:
-                with suppress(OSError), _client(self._url) as client:
-                    if client.get(key) == mine.encode():  # else it has ended, and is somebody else's by now
-                        client.delete(key)
+            _log.debug("no copy of what is in Redis is kept in %s (%s)", self._local.shown, error.strerror)
+
+    def _ask(self, words: Callable[[redis.Redis], Any]) -> Any:
+        """Ask at the address that has the password, which did not come along with a pickle."""
+        named = named_by_environment()
+        return _ask(named if _without_secrets(named) == self.shown else self._url, words)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_place": self.shown, "_url": self.shown}
 
 
 @contextmanager
-def _client(url: str) -> Iterator[redis.Redis]:
-    """A client for some words with Redis, whose errors are ``OSError``, like those of a file.
+def _unless_it_fails(done: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        _log.debug("the token cache in Redis cannot be %s (%s): going on without it", done, reason)
+
+
+# ---- addresses -----------------------------------------------------------------------------------
+
+
+def _checked(url: str) -> str:
+    """The address of a Redis, if it can be one.
+
+    Raises:
+        InvalidCredential: it cannot.
+    """
+    parts = split_url(url)
+    options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    unknown = options - _OPTIONS - (_TLS_OPTIONS if parts.scheme == "rediss" else set())
+    problem = ""
+    if not parts.scheme or parts.fragment or "@" in parts.query:
+        problem = "it is not a plain address"
+    elif parts.scheme != "unix" and not (parts.path[1:] or "0").isdecimal():
+        problem = "what follows the host is not the number of a database"
+    elif unknown:
+        problem = f"{', '.join(sorted(unknown))} after the ? cannot be set here"
+    if problem:
+        raise InvalidCredential(
+            f"The address of the Redis for the token cache cannot be used: {problem}.",
+            remedy="Write it as redis://user:password@host:6379/0, with TLS as rediss://. Special characters of a "
+            f"password are percent-encoded. What may follow a ?: {', '.join(sorted(_OPTIONS | _TLS_OPTIONS))}.",
+        )
+    return url
+
+
+def _without_secrets(url: str) -> str:
+    parts = split_url(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+# ---- words with Redis ----------------------------------------------------------------------------
+
+
+class _Budget:
+    """The seconds that are left for words with one Redis until others are given, and what used up the last of them."""
+
+    def __init__(self) -> None:
+        self.left = 0.0
+        self.until = 0.0
+        self.reason = ""
+
+    def seconds(self) -> float:
+        """The seconds that a word may take.
+
+        Raises:
+            OSError: there are none left.
+        """
+        now = time.monotonic()
+        if now >= self.until:
+            self.left, self.until = BUDGET_SECONDS, now + PAUSE_SECONDS
+            self.reason = f"Redis: {_REASONS['TimeoutError']}"
+        if self.left <= 0:
+            raise OSError(errno.EIO, self.reason)
+        return self.left
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            took = time.monotonic() - began
+            self.left -= took if took > _QUICK_SECONDS else 0.0
+
+
+#: By address, for the life of this process.
+_budgets: dict[str, _Budget] = {}
+
+
+def _ask(url: str, words: Callable[[redis.Redis], Any]) -> Any:
+    """What comes of some words with a Redis, whose errors are ``OSError``, like those of a file.
 
     Raises:
         MissingDependency: the extra is not installed.
+        OSError: it could not be asked.
     """
     try:
         import redis
@@ -105,17 +272,64 @@ def _client(url: str) -> Iterator[redis.Redis]:
         raise MissingDependency(
             f"The Redis client cannot be imported ({error}).", remedy="Run: pip install 'carto-auth[redis]'"
         ) from None
-    scheme, _, rest = url.partition("://")
+    budget = _budgets.setdefault(url, _Budget())
+    seconds = budget.seconds()
     try:
-        with closing(
-            redis.Redis.from_url(
-                f"{scheme.lower()}://{rest}", socket_timeout=SOCKET_SECONDS, socket_connect_timeout=SOCKET_SECONDS
-            )
-        ) as client:
-            yield client
-    except (redis.RedisError, ValueError) as error:
-        # Its own words may name a password.
-        failed = OSError(errno.EIO, f"Redis: {type(error).__name__}")
-    else:
-        return
-    raise failed
+        with closing(_client(url, seconds)) as client, budget.counted():
+            return _said(client, words)
+    except (redis.RedisError, ValueError, CredentialsError) as error:
+        reason = f"Redis: {_why(error)}"
+        if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
+            budget.left, budget.until, budget.reason = 0.0, time.monotonic() + PAUSE_SECONDS, reason
+    raise OSError(errno.EIO, reason)
+
+
+def _client(url: str, seconds: float) -> redis.Redis:
+    import redis
+    from redis.backoff import FullJitterBackoff
+    from redis.retry import Retry
+
+    options: dict[str, Any] = {}
+    if url.lower().startswith("rediss:"):
+        # Before version 6, redis-py compares no names unless it is told to.
+        options = {"ssl_ca_certs": ca_bundle(), "ssl_check_hostname": "ssl_cert_reqs=none" not in url}
+    scheme, _, rest = url.partition("://")
+    return redis.Redis.from_url(
+        f"{scheme.lower()}://{rest}",
+        protocol=2,
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
+        # One that has too many clients, or is started again, may have a place in a moment.
+        retry=Retry(FullJitterBackoff(cap=0.1, base=0.02), 2, supported_errors=(redis.ConnectionError,)),
+        **options,
+    )
+
+
+def _said(client: redis.Redis, words: Callable[[redis.Redis], Any]) -> Any:
+    from redis.exceptions import MovedError
+
+    try:
+        return words(client)
+    except MovedError as moved:  # a Redis Cluster has this key in another of its nodes
+        pool = client.connection_pool
+        pool.disconnect()
+        # Without a host it is at the same (Redis Cluster specification, "MOVED Redirection").
+        pool.connection_kwargs.update({"host": moved.host} if moved.host else {}, port=moved.port)
+        pool.reset()
+        return words(client)
+
+
+def _why(error: BaseException) -> str:
+    """What went wrong, in words of ours."""
+    if isinstance(error, CredentialsError):
+        return error.message
+    if "max number of clients" in str(error):
+        return _REASONS["MaxConnectionsError"]
+    if "unknown command" in str(error):
+        return "it does not keep values, as a Sentinel does not"
+    cause, name = error.__context__, type(error).__name__
+    if unbelieved := getattr(cause, "verify_message", None):
+        return f"its certificate is not accepted: {unbelieved}"
+    if isinstance(cause, OSError) and not isinstance(cause, (ConnectionResetError, BrokenPipeError, TimeoutError)):
+        return cause.strerror or type(cause).__name__
+    return _REASONS.get(name, name)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
+from carto_auth._trust import ca_bundle, require_secure
 from carto_auth.errors import MissingDependency
 
 if TYPE_CHECKING:
+    from google.api_core.client_options import ClientOptions
     from google.cloud import bigquery
 
     from carto_auth._warehouse.google_credentials import Account
@@ -51,6 +54,8 @@ def bigquery_client(
 
     Raises:
         MissingDependency: the extra ``carto-dw`` is not installed.
+        UntrustedAddress: BigQuery's address is neither https nor on this computer.
+        ServiceUnreachable: the environment names a CA bundle that does not exist.
         TypeError: ``project`` or ``credentials`` was given; both come from CARTO.
         CredentialsError: CARTO gave no warehouse token.
     """
@@ -62,14 +67,19 @@ def bigquery_client(
 
     from carto_auth._warehouse.google_credentials import WarehouseCredentials
 
-    if bigquery_url:
-        client_options["client_options"] = _with_endpoint(client_options.get("client_options"), bigquery_url)
+    elsewhere = bigquery_url or os.environ.get("BIGQUERY_EMULATOR_HOST")
+    client_options["client_options"] = _with_endpoint(client_options.get("client_options"), elsewhere)
     project_id, token = account.get_carto_dw_credentials()
     credentials = WarehouseCredentials(account, warehouse, token)
     client = bigquery.Client(project=project_id, credentials=credentials, **client_options)
     if "_http" not in client_options and hasattr(client, "_http"):
         # Else requests looks into ~/.netrc, and sends what it finds there in the place of the token.
         client._http.auth = _nothing_else
+        client._http.verify = ca_bundle() or True
+    if elsewhere and hasattr(client, "_ensure_bqstorage_client"):
+        # Else to_dataframe() asks BigQuery's Storage API, which is Google's wherever BigQuery is, and sends the token.
+        untyped: Any = client  # type checkers want methods left as they are
+        untyped._ensure_bqstorage_client = _no_storage_api
     return client
 
 
@@ -78,13 +88,20 @@ def _nothing_else(request: Any) -> Any:
     return request
 
 
-def _with_endpoint(options: Any, bigquery_url: str) -> Any:
-    """Client options, a mapping or an object of Google's, that lead to the named BigQuery, unless to another one."""
-    if options is None:
-        return {"api_endpoint": bigquery_url}
-    if isinstance(options, dict):
-        return {"api_endpoint": bigquery_url, **options}
-    if not options.api_endpoint:
-        options = copy(options)
-        options.api_endpoint = bigquery_url
+def _no_storage_api(*_: Any, **__: Any) -> None:
+    """For Google's client: it goes on without."""
+
+
+def _with_endpoint(given: Any, bigquery_url: str | None) -> ClientOptions:
+    """Client options, from a mapping or an object of Google's, that lead to the named BigQuery, unless to another one.
+
+    Raises:
+        UntrustedAddress: they lead to an address that is neither https nor on this computer.
+    """
+    from google.api_core.client_options import ClientOptions, from_dict
+
+    options = from_dict(given) if isinstance(given, dict) else copy(given) or ClientOptions()
+    options.api_endpoint = options.api_endpoint or bigquery_url
+    if options.api_endpoint:
+        require_secure(options.api_endpoint, "BIGQUERY_EMULATOR_HOST or client_options=")
     return options

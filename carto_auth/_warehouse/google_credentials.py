@@ -16,6 +16,7 @@ import google.auth.credentials
 import google.auth.exceptions
 
 from carto_auth import _log
+from carto_auth._frames import clears_frames
 from carto_auth.errors import CredentialsError
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
         self._own().applied.token = sent
         super().apply(headers, sent)  # type: ignore[no-untyped-call]
 
+    @clears_frames
     def refresh(self, request: Any) -> None:
         """Fetch a new token from CARTO, unless another thread has done it while this one used the old.
 

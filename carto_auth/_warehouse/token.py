@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from carto_auth import _http
 from carto_auth._token import is_usable_token
-from carto_auth._trust import normalized_base_url
+from carto_auth._trust import is_project_id, normalized_base_url
 from carto_auth._value import Value
 from carto_auth.errors import CredentialsError, InvalidAnswer, WarehouseUnavailable
 
@@ -96,7 +96,7 @@ def get_warehouse_token(api_base_url: str, access_token: str) -> WarehouseToken:
     try:
         answer = _http.get_json(url, access_token=access_token, failure="CARTO handed out no warehouse token")
     except CredentialsError as error:
-        if error.status not in (403, 404):
+        if error.status not in (403, 404) or error.remedy is not None:  # which says more than the status
             raise
         refused = _unavailable(error)
     else:
@@ -119,8 +119,7 @@ def _parsed(answer: dict[str, Any]) -> WarehouseToken:
     if missing:
         raise _unusable(f"has no {' and no '.join(missing)}")
     project_id, token = answer["projectId"], answer["token"]
-    # The project's id becomes part of addresses.
-    if not is_usable_token(project_id) or "/" in project_id or not is_usable_token(token):
+    if not is_project_id(project_id) or not is_usable_token(token):
         raise _unusable("makes no sense")
     return WarehouseToken(project_id, token, time.time() + WAREHOUSE_TOKEN_SECONDS)
 

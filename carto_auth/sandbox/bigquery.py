@@ -28,6 +28,10 @@ PREFIXES = ("/bigquery/", "/upload/bigquery/")
 #: Jobs whose results are kept.
 MAX_JOBS = 500
 
+#: Uploads under way, and bytes of each.
+MAX_UPLOADS = 20
+LARGEST_UPLOAD = 256 * 1024 * 1024
+
 _PROJECTS = (PROJECT_ID, sample.PROJECT)
 
 
@@ -248,6 +252,8 @@ def create_blueprint(state: State, engine: Engine) -> Blueprint:
             return jsonify(jobs.run(job, data).resource())
         upload_id = secrets.token_urlsafe(16)
         uploads[upload_id] = Upload(_body())
+        if len(uploads) > MAX_UPLOADS:
+            uploads.pop(next(iter(uploads)), None)
         response = jsonify({})
         response.headers["Location"] = f"{request.base_url}?uploadType=resumable&upload_id={upload_id}"
         return response
@@ -259,13 +265,16 @@ def create_blueprint(state: State, engine: Engine) -> Blueprint:
             raise QueryError("Not found: this upload", status=404, reason="notFound")
         found = uploads[upload_id]
         found.data += request.get_data()
+        if len(found.data) > LARGEST_UPLOAD:
+            uploads.pop(upload_id, None)
+            raise QueryError(f"The sandbox cannot take more than {LARGEST_UPLOAD >> 20} MiB.", status=413)
         if not found.is_complete(request.headers.get("Content-Range", "")):
             response = jsonify({})
             # 308 is Google's "go on", and the header tells how far it got.
             response.status_code = 308
             response.headers["Range"] = f"bytes=0-{len(found.data) - 1}"
             return response
-        del uploads[upload_id]
+        uploads.pop(upload_id, None)
         return jsonify(jobs.run(found.job, bytes(found.data)).resource())
 
     @blueprint.get(f"{root}/queries/<job_id>")

@@ -28,6 +28,13 @@ auth = CartoAuth.from_oauth(interactive=False)
 print(auth.get_access_token())
 """
 
+#: How the programs that the demo starts begin. With -I, Python finds none of the modules that lie in the current
+#: folder; nor those in PYTHONPATH and in the user's own site-packages, where this package may be.
+IMPORTS = "import sys\nsys.path += [path for path in {path!r} if path not in sys.path]\n"
+
+#: The person at the sandbox's login.
+PERSON = "from carto_auth.sandbox import walker\nsys.exit(walker.main())\n"
+
 #: Seconds that the second program may take.
 SECOND_PROGRAM_SECONDS = 60
 
@@ -61,7 +68,6 @@ class _Demo:
         before = dict(os.environ)
         # The demo must not see your own tokens, nor a proxy or a CARTO that your environment names.
         os.environ.update(self.sandbox.environment() | {"CARTO_AUTH_HOME": str(self.home)})
-        os.environ.pop("CARTO_AUTH_CACHE", None)
         try:
             self.application()
             auth = self.person()
@@ -88,7 +94,7 @@ class _Demo:
             self._say("   Your browser opens now; any password will do.")
         else:
             # Quoted: the webbrowser module splits the variable as a shell does.
-            os.environ["BROWSER"] = f"{shlex.quote(sys.executable)} -m carto_auth.sandbox.walker %s"
+            os.environ["BROWSER"] = f"{shlex.join(self._program('person.py', PERSON))} %s"
             self._say("   There is no browser here in which you could click, so a small HTTP client fills in")
             self._say("   the login and consent forms, and calls back as a browser would.")
         auth = CartoAuth.from_oauth(interactive=True)
@@ -125,9 +131,11 @@ class _Demo:
         self._title("A second program", "CartoAuth.from_oauth(), in a new process that must not ask anybody")
         requests, began = len(self.sandbox.requests), time.perf_counter()
         second = subprocess.run(  # noqa: S603 - our own interpreter and text
-            [sys.executable, "-c", SECOND_PROGRAM],
+            self._program("second.py", SECOND_PROGRAM),
             capture_output=True,
             text=True,
+            errors="replace",
+            cwd=self.folder,
             timeout=SECOND_PROGRAM_SECONDS,
             stdin=subprocess.DEVNULL,
         )
@@ -136,6 +144,15 @@ class _Demo:
         self._require(second.stdout.strip() == auth.get_access_token(), "it has another token")
         self._require(len(self.sandbox.requests) == requests, "it sent a request")
         self._say(f"   The same token, without a login and without a request, in {seconds * 1000:.0f} ms.")
+
+    def _program(self, name: str, text: str) -> list[str]:
+        """A command that runs a program in the demo's own folder, with this very package and its libraries."""
+        here = os.getcwd()
+        own = str(Path(__file__).parents[2])
+        path = [own, *(folder for folder in sys.path if os.path.isabs(folder) and folder != here)]
+        file = self.folder / name
+        file.write_text(IMPORTS.format(path=path) + text, encoding="utf-8")
+        return [sys.executable, "-I", str(file)]
 
     def _token_requests(self) -> int:
         return self.sandbox.count("/oauth/token")

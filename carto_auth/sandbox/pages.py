@@ -69,6 +69,8 @@ def create_blueprint(server: SandboxAuthorizationServer) -> Blueprint:
         if refusal is not None:
             return refusal
         pending = state.begin_login(parameters, _browser())
+        if pending is None:
+            raise _Stop(503, "Too many logins", "Too many people are logging in. Try again in ten minutes.")
         return redirect(url_for(".login", transaction=pending.id))
 
     @blueprint.get("/login")
@@ -150,6 +152,7 @@ def create_blueprint(server: SandboxAuthorizationServer) -> Blueprint:
         if pending is None:
             raise _Stop(400, "This login has ended", "It was answered before. Start again from Python.")
         _compare(session.get("browser", ""), pending.browser)
+        pending.is_seen = True
         if submitted:
             _compare(request.form.get("csrf_token", ""), pending.csrf)
         return pending

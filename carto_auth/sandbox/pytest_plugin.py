@@ -13,19 +13,8 @@ if TYPE_CHECKING:
     from carto_auth.sandbox import CartoSandbox
 
 
-#: Variables of the developer's own that would win over the sandbox, or lead back to the real home.
-_OTHERS = (
-    "CARTO_ACCESS_TOKEN",
-    "CARTO_API_TOKEN",
-    "CARTO_AUTH_CACHE",
-    "CARTO_AUTH_HOME",
-    "CARTO_CREDENTIALS_FILE",
-    "CARTO_M2M_CLIENT_ID",
-    "CARTO_M2M_CLIENT_SECRET",
-    "CARTO_PROFILE",
-    "XDG_CACHE_HOME",
-    "XDG_CONFIG_HOME",
-)
+#: Variables of the developer's own that would lead back to the real home.
+_OF_THE_HOME = ("CARTO_AUTH_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
 
 
 @pytest.fixture
@@ -35,10 +24,11 @@ def carto_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
     from carto_auth.sandbox import CartoSandbox
 
     with CartoSandbox() as sandbox:
-        for name in _OTHERS:
-            monkeypatch.delenv(name, raising=False)
-        for name, value in sandbox.environment().items():
-            monkeypatch.setenv(name, value)
+        for name, value in (sandbox.environment() | dict.fromkeys(_OF_THE_HOME, "")).items():
+            if value:
+                monkeypatch.setenv(name, value)
+            else:
+                monkeypatch.delenv(name, raising=False)
         for name in ("HOME", "USERPROFILE"):
             monkeypatch.setenv(name, str(tmp_path))
         yield sandbox

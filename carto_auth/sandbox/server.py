@@ -7,7 +7,9 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import socket
+import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +30,19 @@ if TYPE_CHECKING:
 
 #: Only this computer can reach it, and IPv4 everywhere.
 HOST = "127.0.0.1"
+
+#: Variables of somebody's own that would win over the sandbox's.
+_WOULD_WIN = (
+    "CARTO_ACCESS_TOKEN",
+    "CARTO_API_TOKEN",
+    "CARTO_AUTH_AUDIENCE",
+    "CARTO_AUTH_CACHE",
+    "CARTO_AUTH_SCOPE",
+    "CARTO_CREDENTIALS_FILE",
+    "CARTO_M2M_CLIENT_ID",
+    "CARTO_M2M_CLIENT_SECRET",
+    "CARTO_PROFILE",
+)
 
 #: Bytes; a request's body is held in memory.
 MAX_BODY = 64 * 1024 * 1024
@@ -94,6 +109,7 @@ class CartoSandbox(Switches):
         # The application needs the port, which is known only once the server has bound it.
         self._server = make_server(HOST, 0, _no_app, threaded=True, request_handler=_QuietHandler)
         self._state = State(self, f"http://{HOST}:{self._server.server_port}")
+        self._home = tempfile.mkdtemp(prefix="carto-sandbox-")
         self._engine = Engine()
         self.client_id, self.client_secret = self._state.add_application()
         self._server.app = _create_app(self._state, self._engine)
@@ -123,6 +139,7 @@ class CartoSandbox(Switches):
         self._thread.join()
         self._server.server_close()
         self._engine.close()
+        shutil.rmtree(self._home, ignore_errors=True)
         self._server = self._thread = self._engine = None
 
     @property
@@ -215,8 +232,13 @@ class CartoSandbox(Switches):
         return path
 
     def environment(self) -> dict[str, str]:
-        """The variables that lead this package, and Google's BigQuery client, to this sandbox."""
+        """The variables that lead this package, and Google's BigQuery client, to this sandbox and to no cache but its.
+
+        Those that are empty, which is the same as not set, would lead back to the real CARTO.
+        """
         return {
+            **dict.fromkeys(_WOULD_WIN, ""),
+            "CARTO_AUTH_HOME": str(self._home),
             "CARTO_AUTH_URL": self.url,
             "CARTO_ACCOUNTS_URL": self.url,
             "CARTO_APP_URL": self.url,

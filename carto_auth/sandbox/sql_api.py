@@ -68,8 +68,8 @@ def _require_allowed(token: ApiToken, connection: str, sql: str) -> None:
     """Refuse what an API access token was not made for."""
     if "sql" not in token.allowed_apis:
         raise _denied("this token is not for the SQL API")
-    if token.referers and _site(request.headers.get("Referer", "")) not in map(_site, token.referers):
-        raise _denied("this token is not for this web site")
+    if token.referers and _site(request.headers.get("Referer", "")) not in token.referers:
+        raise QueryError("Unauthorized referer", status=403, reason="accessDenied")
     sources = [source for name, source in token.grants if name == connection]
     if any(_is_same_sql(source, sql) for source in sources):
         return
@@ -87,8 +87,8 @@ def _denied(reason: str) -> QueryError:
 
 
 def _site(address: str) -> str:
-    """Scheme and host of a web site; a site may be named by its host alone, which stands for https."""
-    parts = urlsplit(address if "://" in address else f"https://{address}")
+    """The origin of a page. It is compared exactly: a referer with a slash at its end fits none."""
+    parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc}".lower()
 
 

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple
@@ -18,8 +19,15 @@ PROJECT_ID = "carto-dw-ac-sandbox"
 #: Seconds; RFC 6749 section 4.1.2 recommends at most ten minutes.
 CODE_LIFETIME = 600
 
-#: Unfinished logins that are remembered; a test that finishes none must not fill the memory.
+#: Unfinished logins that are remembered, for as long as a code is. Whatever a web page or a program sends in bulk
+#: fills no memory.
 MAX_PENDING = 1000
+
+#: Codes and tokens of each kind that are remembered, and requests; the oldest are forgotten first.
+MAX_KEPT = 10_000
+
+#: Characters of a request's path that are remembered.
+LONGEST_PATH = 500
 
 
 def real_time() -> float:
@@ -172,6 +180,7 @@ class ApiToken:
     allowed_apis: list[str]
     referers: list[str]
     expires_at: float | None
+    name: str
 
 
 @dataclass
@@ -182,6 +191,9 @@ class PendingLogin:
     parameters: dict[str, list[str]] = field(repr=False)
     browser: str = field(repr=False)
     csrf: str = field(repr=False)
+    begun_at: float
+    #: Whether the browser that began it has come to the login page. Requests in bulk do not.
+    is_seen: bool = False
     login: Login | None = None
 
 
@@ -207,11 +219,11 @@ class State:
         }
         self._codes: dict[str, Code] = {}
         self._refresh_tokens: dict[str, RefreshToken] = {}
-        self._access_tokens: set[str] = set()
+        self._access_tokens: dict[str, bool] = {}
         self._warehouse_tokens: dict[str, float] = {}
         self._api_tokens: dict[str, ApiToken] = {}
         self._pending: dict[str, PendingLogin] = {}
-        self._requests: list[Request] = []
+        self._requests: deque[Request] = deque(maxlen=MAX_KEPT)
 
     @property
     def issuer(self) -> str:
@@ -255,13 +267,21 @@ class State:
 
     # -- logins under way
 
-    def begin_login(self, parameters: dict[str, list[str]], browser: str) -> PendingLogin:
-        """Remember an authorization request while its person logs in."""
-        pending = PendingLogin(secrets.token_urlsafe(24), parameters, browser, secrets.token_urlsafe(24))
+    def begin_login(self, parameters: dict[str, list[str]], browser: str) -> PendingLogin | None:
+        """Remember an authorization request while its person logs in; ``None`` if too many do.
+
+        Where there are too many, those go first whose browser never came to the login page.
+        """
+        pending = PendingLogin(secrets.token_urlsafe(24), parameters, browser, secrets.token_urlsafe(24), self.now())
         with self._lock:
+            for old in [p for p in self._pending.values() if p.begun_at <= pending.begun_at - CODE_LIFETIME]:
+                del self._pending[old.id]
+            if len(self._pending) >= MAX_PENDING:
+                unseen = next((p for p in self._pending.values() if not p.is_seen), None)
+                if unseen is None:
+                    return None
+                del self._pending[unseen.id]
             self._pending[pending.id] = pending
-            while len(self._pending) > MAX_PENDING:
-                del self._pending[next(iter(self._pending))]
         return pending
 
     def pending_login(self, pending_id: str) -> PendingLogin | None:
@@ -278,7 +298,7 @@ class State:
     def save_code(self, code: Code) -> None:
         """Remember a code until it is used."""
         with self._lock:
-            self._codes[code.code] = code
+            _keep(self._codes, code.code, code)
 
     def take_code(self, code: str) -> Code | None:
         """The code, once: the first to ask gets it, even if the rest of that request is wrong."""
@@ -289,7 +309,7 @@ class State:
     def save_refresh_token(self, token: RefreshToken) -> None:
         """Remember a refresh token."""
         with self._lock:
-            self._refresh_tokens[token.token] = token
+            _keep(self._refresh_tokens, token.token, token)
 
     def use_refresh_token(self, token: str) -> RefreshToken | None:
         """The refresh token, once: presenting it again revokes its family (RFC 9700 section 4.14.2)."""
@@ -323,7 +343,7 @@ class State:
     def save_access_token(self, token_id: str) -> None:
         """Accept a CARTO token from now on, by its ``jti``."""
         with self._lock:
-            self._access_tokens.add(token_id)
+            _keep(self._access_tokens, token_id, True)
 
     def knows_access_token(self, token_id: Any) -> bool:
         """Whether a CARTO token was issued and not revoked."""
@@ -338,7 +358,7 @@ class State:
         """A token for the warehouse, in the form of a Google service account's."""
         token = f"ya29.c.{secrets.token_urlsafe(64)}"
         with self._lock:
-            self._warehouse_tokens[token] = self.now() + self.switches.warehouse_token_lifetime
+            _keep(self._warehouse_tokens, token, self.now() + self.switches.warehouse_token_lifetime)
         return token
 
     def knows_warehouse_token(self, token: str) -> bool:
@@ -356,7 +376,7 @@ class State:
             quota = self.switches.token_quota
             if quota is not None and len(self._of_account(token.account_id)) >= quota:
                 return False
-            self._api_tokens[token.token] = token
+            _keep(self._api_tokens, token.token, token)
             return True
 
     def api_token(self, token: str) -> ApiToken | None:
@@ -387,12 +407,19 @@ class State:
     def record(self, request: Request) -> None:
         """Add to the list of requests."""
         with self._lock:
-            self._requests.append(request)
+            self._requests.append(request._replace(path=request.path[:LONGEST_PATH]))
 
     def requests(self) -> list[Request]:
-        """All requests so far, in the order of their answers."""
+        """The requests so far, in the order of their answers."""
         with self._lock:
             return list(self._requests)
+
+
+def _keep(kept: dict[str, Any], key: str, value: Any) -> None:
+    """Remember something, and forget the oldest where there is too much."""
+    kept[key] = value
+    while len(kept) > MAX_KEPT:
+        del kept[next(iter(kept))]
 
 
 def _digest(text: str, length: int) -> str:

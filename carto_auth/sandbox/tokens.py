@@ -45,12 +45,13 @@ def create_blueprint(state: State, mint: TokenMint) -> Blueprint:
         account_id = _account()
         body = _body()
         token = ApiToken(
-            f"tk_{secrets.token_urlsafe(32)}",
+            secrets.token_urlsafe(32),
             account_id,
             _grants(body.get("grants")),
-            _texts(body, "allowed_apis", ["sql", "maps"]),
+            _apis(body, ["sql", "maps"]),
             _texts(body, "referers", []),
             _moment(body["expiration_date"], state.now()) if body.get("expiration_date") else None,
+            str(body.get("name") or f"tk_{secrets.token_hex(4)}"),
         )
         if not state.save_api_token(token):
             raise _Refused(429, "The quota of API access tokens is used up")
@@ -70,7 +71,7 @@ def create_blueprint(state: State, mint: TokenMint) -> Blueprint:
         if "expiration_date" in body:
             raise _Refused(400, "expiration_date can only be set at creation")
         found.grants = _grants(body["grants"]) if "grants" in body else found.grants
-        found.allowed_apis = _texts(body, "allowed_apis", found.allowed_apis)
+        found.allowed_apis = _apis(body, found.allowed_apis)
         found.referers = _texts(body, "referers", found.referers)
         return jsonify(_resource(found))
 
@@ -101,6 +102,7 @@ def create_blueprint(state: State, mint: TokenMint) -> Blueprint:
 def _resource(token: ApiToken) -> dict[str, Any]:
     resource: dict[str, Any] = {
         "token": token.token,
+        "name": token.name,
         "grants": [{"connection_name": connection, "source": source} for connection, source in token.grants],
         "allowed_apis": token.allowed_apis,
         "referers": token.referers,
@@ -118,13 +120,30 @@ def _body() -> dict[str, Any]:
 
 
 def _grants(grants: Any) -> list[tuple[str, str]]:
-    keys = ("connection_name", "source")
     if not isinstance(grants, list) or not grants:
         raise _Refused(400, "grants must be a list with at least one grant")
     for grant in grants:
-        if not isinstance(grant, dict) or not all(isinstance(grant.get(key), str) and grant[key] for key in keys):
-            raise _Refused(400, "each grant needs a connection_name and a source")
-    return [(grant["connection_name"], grant["source"]) for grant in grants]
+        name = grant.get("connection_name") if isinstance(grant, dict) else None
+        if not name or not isinstance(name, str):
+            raise _Refused(400, "each grant needs a connection_name")
+        source = grant.get("source", "")
+        if not isinstance(source, str) or not _is_narrow(source):
+            raise _Refused(400, "a wildcard needs at least two segments before it")
+    # Without a source, a grant reads all of its connection.
+    return [(grant["connection_name"], grant.get("source") or "*") for grant in grants]
+
+
+def _is_narrow(source: str) -> bool:
+    """Whether a ``*`` in the name of a table has two segments before it; that of SQL may be anywhere."""
+    before, star, _ = source.replace("`", "").partition("*")
+    return not star or " " in source or len(list(filter(None, before.split(".")))) >= 2
+
+
+def _apis(body: dict[str, Any], default: list[str]) -> list[str]:
+    apis = _texts(body, "allowed_apis", default)
+    if "imports" in apis and len(apis) > 1:
+        raise _Refused(400, "imports cannot be combined with other APIs")
+    return apis
 
 
 def _texts(body: dict[str, Any], key: str, default: list[str]) -> list[str]:

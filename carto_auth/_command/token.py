@@ -1,0 +1,36 @@
+"""Print a token."""
+
+from __future__ import annotations
+
+from carto_auth import CartoAuth, LoginRequired
+from carto_auth._command import output
+
+
+def print_token(org: str | None = None, *, as_json: bool = False) -> None:
+    """Print the token of the source in use; with an organization, the token of the login to it.
+
+    Raises:
+        CredentialsError: as :meth:`CartoAuth.default` and :meth:`CartoAuth.from_oauth`.
+    """
+    try:
+        with output.talk_aside():
+            auth = CartoAuth.from_oauth(org=org) if org else CartoAuth.default()
+            token = auth.get_access_token()
+    except LoginRequired as error:
+        from carto_auth._command.accounts import how_to_use_others
+
+        error.remedy = " ".join(filter(None, (error.remedy, how_to_use_others(org))))
+        raise
+    if as_json:
+        import json
+
+        end = auth.expires_at
+        token = json.dumps(
+            {
+                "access_token": token,
+                "expires_at": end.isoformat() if end else None,
+                "api_base_url": auth.get_api_base_url(),
+            },
+            indent=2,
+        )
+    print(token)

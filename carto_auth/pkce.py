@@ -224,7 +224,7 @@ class CartoPKCE:
         """The page where the person logs in (RFC 6749 section 4.1.1); the caller may choose its ``state``.
 
         Raises:
-            CredentialsError: ``org`` is a name, and no organization of that name was found.
+            ServerError, ServiceUnreachable: ``org`` is a name, and CARTO did not say which organization that is.
         """
         from urllib.parse import urlencode
 
@@ -273,7 +273,7 @@ class CartoPKCE:
             LoginDenied: the person or CARTO refused.
             LoginTimedOut: nobody finished in time.
             LoginFailed: no usable code was given.
-            CredentialsError: ``org`` is a name, and no organization of that name was found.
+            ServerError, ServiceUnreachable: ``org`` is a name, and CARTO did not say which organization that is.
         """
         from carto_auth._login.place import is_asking_forbidden
 

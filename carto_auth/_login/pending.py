@@ -48,12 +48,12 @@ class PendingLogin(_OfAccount[Account]):
 
     Attributes:
         url: the page to send the person to.
-        state: the random text that ``url`` carries and the answer brings back (RFC 6749 section 4.1.1): an app
-            with its own redirect URI finds the login by it.
+        state: the random text that ``url`` carries and the answer brings back (RFC 6749 section 4.1.1). An app must
+            find the login by the browser's own session, and not by this alone (section 10.12).
 
     Raises:
         UntrustedAddress: ``redirect_uri`` is neither https nor on this computer.
-        CredentialsError: there is no organization of the login's name.
+        ServerError, ServiceUnreachable: CARTO did not say which organization the login's name is.
     """
 
     def __init__(

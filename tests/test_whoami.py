@@ -49,23 +49,28 @@ def test_no_token_and_a_token_without_an_end_have_no_end():
     assert CartoAuth.from_access_token("a-token", "https://x.carto.com").expires_at is None
 
 
-NOON = datetime(2026, 11, 25, 12, 0).timestamp()
+def local_time(*day_and_clock):
+    """POSIX seconds of a local time in November 2026."""
+    return time.mktime((2026, 11, *day_and_clock, 0, 0, 0, -1))
+
+
+NOON = local_time(25, 12, 0)
 ANA = {"http://app.carto.com/email": "ana@example.com"}
 
 
 @pytest.mark.parametrize(
     ("claims", "end", "org", "said"),
     [
-        (ANA, datetime(2026, 11, 25, 18, 5), None, "Logged in as ana@example.com, until 18:05"),
-        (ANA, datetime(2026, 11, 26, 12, 0), None, "Logged in as ana@example.com, until 12:00 on 2026-11-26"),
+        (ANA, local_time(25, 18, 5), None, "Logged in as ana@example.com, until 18:05"),
+        (ANA, local_time(26, 12, 0), None, "Logged in as ana@example.com, until 12:00 on 2026-11-26"),
         (ANA | {"org_id": "org_1"}, None, "acme", "Logged in as ana@example.com (organization acme)"),
         (ANA | {"org_id": "org_1"}, None, None, "Logged in as ana@example.com (organization org_1)"),
         (ANA, None, "no SSO", "Logged in as ana@example.com"),
-        ({}, datetime(2026, 11, 25, 18, 5), "acme", "Logged in, until 18:05"),
+        ({}, local_time(25, 18, 5), "acme", "Logged in, until 18:05"),
     ],
 )
 def test_who_logged_in_and_until_when(monkeypatch, claims, end, org, said):
     local = time.localtime
     monkeypatch.setattr(time, "time", lambda: NOON)
     monkeypatch.setattr(time, "localtime", lambda seconds=NOON: local(seconds))
-    assert Owner(jwt(**claims)).logged_in(end and end.timestamp(), org) == said
+    assert Owner(jwt(**claims)).logged_in(end, org) == said

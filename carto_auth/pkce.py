@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from carto_auth._login.person import Conversation
     from carto_auth._login.response import AuthorizationResponse
-    from carto_auth._login.talk import Screen
     from carto_auth.errors import LoginRequired
 
 __all__ = [
@@ -173,6 +172,7 @@ class CartoPKCE:
         services: Services | None = None,
     ) -> None:
         from carto_auth._login.place import browser_is_elsewhere
+        from carto_auth._login.talk import Screen
 
         self.open_browser: bool = bool(open_browser) and not browser_is_elsewhere()
         self.org = org
@@ -182,7 +182,7 @@ class CartoPKCE:
         self._timeout = login_seconds(timeout)
         self._deadline = float("inf")
         self._organization_id: str | None = None
-        self._screen: Screen | None = None
+        self._screen = Screen()
 
     # ---- one attempt ---------------------------------------------------------------------------
 
@@ -288,9 +288,7 @@ class CartoPKCE:
 
     def _conversation(self) -> Conversation:
         from carto_auth._login.person import Conversation
-        from carto_auth._login.talk import Screen
 
-        self._screen = self._screen or Screen()
         return Conversation(
             begin=self._begin,
             judge=self._judge,
@@ -390,11 +388,9 @@ class CartoPKCE:
         try:
             info = self._info_from_a_person()
         except BaseException:
-            if self._screen is not None:
-                self._screen.replace("This login has ended.")
+            self._screen.replace("This login has ended.")
             raise
-        if self._screen is not None:
-            self._screen.end(Owner(info["access_token"]).logged_in(info["expiration"], self.org))
+        self._screen.end(Owner(info["access_token"]).logged_in(info["expiration"], self.org))
         return info
 
     def _info_from_a_person(self) -> dict[str, Any]:

@@ -88,7 +88,11 @@ class PendingLogin(_OfAccount[Account]):
         """
         if self._is_over:
             raise _answered()
-        code = self._code_in(answer)
+        try:
+            code = self._login.get_authorization_code(answer)
+        except LoginDenied:
+            self._is_over = True
+            raise
         if self._token_info is None:
             self._token_info = self._info_for(code)
         elif code not in self._sent_codes:
@@ -96,13 +100,6 @@ class PendingLogin(_OfAccount[Account]):
         account = self._account(self._token_info)
         self._is_over = True
         return account
-
-    def _code_in(self, answer: str) -> str:
-        try:
-            return self._login.get_authorization_code(answer)
-        except LoginDenied:
-            self._is_over = True
-            raise
 
     def _info_for(self, code: str) -> dict[str, Any]:
         mine = object()

@@ -211,7 +211,7 @@ LIMITS = {
     "after a failed renewal of a token that is still good": f"after {_account.RETRY_SECONDS:.0f} s",
     "a token that came in place of a refused one": f"for {_account.REFUSAL_SECONDS:.0f} s",
     "a lock in Redis ends by itself": f"after {redis_store.LOCK_SECONDS} s",
-    "each word with Redis": f"{redis_store.SOCKET_SECONDS:.0f} s",
+    "all words with Redis": f"{redis_store.BUDGET_SECONDS:.0f} s",
     "a person has": f"{pkce.LOGIN_SECONDS:.0f} s",
     "an access code can be entered": f"{person.TRIES} times",
     "a connection to the callback": f"{callback.CONNECTION_SECONDS:.0f} s",

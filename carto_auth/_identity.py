@@ -143,4 +143,4 @@ def _until(end: float | None) -> str:
     if not end or end >= LATEST_TIME:
         return ""
     clock, day = time.strftime("%H:%M %Y-%m-%d", time.localtime(end)).split()
-    return f", until {clock}" + ("" if day == time.strftime("%Y-%m-%d") else f" on {day}")
+    return f", until {clock}" + ("" if day == time.strftime("%Y-%m-%d", time.localtime()) else f" on {day}")

@@ -250,7 +250,7 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
 
         Raises:
             UntrustedAddress: ``redirect_uri`` is neither https nor on this computer.
-            CredentialsError: there is no organization of that name.
+            ServerError, ServiceUnreachable: ``org`` is a name, and CARTO did not say which organization that is.
         """
         org = credentials.organization(org)
         return PendingLogin(

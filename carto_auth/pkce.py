@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from carto_auth._login.person import Conversation
     from carto_auth._login.response import AuthorizationResponse
-    from carto_auth._login.talk import Screen
     from carto_auth.errors import LoginRequired
 
 __all__ = [
@@ -172,6 +171,7 @@ class CartoPKCE:
         services: Services | None = None,
     ) -> None:
         from carto_auth._login.place import browser_is_elsewhere
+        from carto_auth._login.talk import Screen
 
         self.open_browser: bool = bool(open_browser) and not browser_is_elsewhere()
         self.org = org
@@ -181,7 +181,7 @@ class CartoPKCE:
         self._timeout = login_seconds(timeout)
         self._deadline = float("inf")
         self._organization_id: str | None = None
-        self._screen: Screen | None = None
+        self._screen = Screen()
 
     # ---- one attempt ---------------------------------------------------------------------------
 
@@ -223,7 +223,7 @@ class CartoPKCE:
         """The page where the person logs in (RFC 6749 section 4.1.1); the caller may choose its ``state``.
 
         Raises:
-            CredentialsError: ``org`` is a name, and no organization of that name was found.
+            ServerError, ServiceUnreachable: ``org`` is a name, and CARTO did not say which organization that is.
         """
         from urllib.parse import urlencode
 
@@ -274,7 +274,7 @@ class CartoPKCE:
             LoginDenied: the person or CARTO refused.
             LoginTimedOut: nobody finished in time.
             LoginFailed: no usable code was given.
-            CredentialsError: ``org`` is a name, and no organization of that name was found.
+            ServerError, ServiceUnreachable: ``org`` is a name, and CARTO did not say which organization that is.
         """
         from carto_auth._login.place import is_asking_forbidden
 
@@ -289,9 +289,7 @@ class CartoPKCE:
 
     def _conversation(self) -> Conversation:
         from carto_auth._login.person import Conversation
-        from carto_auth._login.talk import Screen
 
-        self._screen = self._screen or Screen()
         return Conversation(
             begin=self._begin,
             judge=self._judge,
@@ -391,11 +389,9 @@ class CartoPKCE:
         try:
             info = self._info_from_a_person()
         except BaseException:
-            if self._screen is not None:
-                self._screen.replace("This login has ended.")
+            self._screen.replace("This login has ended.")
             raise
-        if self._screen is not None:
-            self._screen.end(Owner(info["access_token"]).logged_in(info["expiration"], self.org))
+        self._screen.end(Owner(info["access_token"]).logged_in(info["expiration"], self.org))
         return info
 
     def _info_from_a_person(self) -> dict[str, Any]:

@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 # The tests start hundreds of interpreters, each of which would compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-peers test-all venvs venv lint types check coverage docs pictures audit completions bench clean
+.PHONY: help demo test test-peers test-all test-lowest venvs venv lint types check coverage docs pictures audit completions bench clean
 
 help:
 	@echo "make demo        see the main job work, on a CARTO sandbox on this computer"
 	@echo "make test        run the tests"
 	@echo "make test-peers  run the tests with real browsers, notebooks, terminals, clusters and Redis"
 	@echo "make test-all    run the tests on every supported Python that is installed"
+	@echo "make test-lowest  run the tests with the lowest versions of all packages that are allowed"
 	@echo "make check       tests, lint and types, as CI runs them"
 	@echo "make coverage    run the tests, and show which lines and branches none of them runs"
 	@echo "make docs        build the site of the documents, in site/"
@@ -34,6 +35,17 @@ test-peers: $(VENV)/.peers
 
 test-all:
 	@$(call on_each_python,test)
+
+# With the lowest versions that pyproject.toml allows; "make test" has the newest.
+test-lowest: .venv-lowest/.test
+	.venv-lowest/bin/python -m pytest --numprocesses auto --dist worksteal
+
+.venv-lowest/.test: pyproject.toml | $(VENV)/bin/python
+	@$(BIN)/python -m pip install --quiet "uv>=0.8"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	@$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
+		--editable ".[carto-dw,redis,sandbox]" --group test
+	@touch $@
 
 # Installs what test-all needs.
 venvs:

@@ -8,10 +8,10 @@ from contextlib import suppress
 from carto_auth import _log
 from carto_auth._fork import import_whole
 from carto_auth._frames import clears_frames
-from carto_auth._single_flight import SingleFlight
+from carto_auth._single_flight import SingleFlight, interrupted
 from carto_auth._sources import RENEWAL_WAIT_SECONDS
 from carto_auth._stores import NO_TOKEN, Entry, Lock, Refusal, Store, looks
-from carto_auth._token import Token
+from carto_auth._token import Token, jwt_claims
 from carto_auth.errors import CredentialsError, InvalidAnswer, LoginRequired, RateLimited
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
@@ -102,7 +102,7 @@ class Account:
 
     def _adopt(self, entry: Entry | None) -> bool:
         """Take a kept entry's token, if it is ours; whether it is good. A refresh token is taken in any case."""
-        if entry is None or not self.store.owns(entry):
+        if entry is None or not self.store.owns(entry) or self._is_of_another_person(entry.token):
             return False
         token = entry.token
         if not self.source.renews_quietly(token):
@@ -112,6 +112,11 @@ class Account:
                 self.found_base_url = entry.api_base_url or self.found_base_url
             self.token = token
         return not token.is_over()
+
+    def _is_of_another_person(self, token: Token) -> bool:
+        """Whether somebody else has logged in to the same store since the token here was got."""
+        people = [jwt_claims(one.text).get("sub") for one in (self.token, token) if one is not None]
+        return None not in people and len(set(people)) > 1
 
     # ---- in use --------------------------------------------------------------------------------
 
@@ -171,7 +176,8 @@ class Account:
         """Look whether another process has renewed the token; else get a new one, while the others wait for it."""
         if self.token is not before:
             return  # another thread has
-        import_whole("filelock", "carto_auth._http")
+        if not import_whole("filelock", "carto_auth._http"):
+            raise interrupted()
         for is_last in looks(patience, self.source.tell_of_waiting):
             if self._adopt_newer(before):
                 return
@@ -331,10 +337,16 @@ class Account:
                 status=error.status,
             ) from None
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What travels to another process: not the refresh token, which must not be used twice."""
+    def copied(self) -> Account:
+        """An account that goes its own way: without the refresh token, which must not be used twice."""
+        copy = Account.__new__(Account)
         token = self.token.replaced(refresh_token=None) if self.token is not None else None
-        return {**vars(self), "token": token, "_flight": SingleFlight()}
+        vars(copy).update(vars(self), token=token, _flight=SingleFlight())
+        return copy
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to another process. The store is the business of whoever arrives there."""
+        return {**vars(self.copied()), "store": Store(self.source.identity)}
 
 
 def _refused_again(refusal: Refusal, left: float) -> CredentialsError:

@@ -9,20 +9,37 @@ from __future__ import annotations
 import os
 
 # threading.RLock, without the import of threading, for which a start with a good token has no use.
-from _thread import RLock
+from _thread import RLock, get_ident
+from contextlib import suppress
 
 _importing = RLock()
 _forks_wait = False
 
 
-def import_whole(*modules: str) -> None:
-    """Import modules; a fork waits until that is done."""
+#: The threads that are importing. A signal handler in one of them would find half of a module.
+_importers: set[int] = set()
+
+
+def import_whole(*modules: str) -> bool:
+    """Import modules, as far as they can be; a fork waits until that is done.
+
+    ``False`` where this thread was interrupted while it imported, so that it can have none of them now.
+    """
     import logging  # noqa: F401 - see below
 
     _let_forks_wait()
+    thread = get_ident()
+    if thread in _importers:
+        return False
     with _importing:
-        for module in modules:
-            __import__(module)
+        _importers.add(thread)
+        try:
+            for module in modules:
+                with suppress(ImportError, LookupError, NameError, TypeError, ValueError):  # its user tells
+                    __import__(module)
+        finally:
+            _importers.discard(thread)
+    return True
 
 
 def _let_forks_wait() -> None:

@@ -53,12 +53,14 @@ class Identity(Value):
     @classmethod
     def of_person(cls, services: Services, organization: str | None) -> Identity:
         """The identity of a person's login."""
-        return cls("oauth", services.token_url, AUDIENCE, services.client_id, organization or "")
+        return cls("oauth", services.token_url, services.audience, services.client_id, organization or "")
 
     @classmethod
     def of_application(cls, services: Services, client_id: str | None, api_base_url: str | None) -> Identity:
         """The identity of an M2M application."""
-        return cls("m2m", services.token_url, AUDIENCE, client_id or "", "", normalized_base_url(api_base_url or ""))
+        return cls(
+            "m2m", services.token_url, services.audience, client_id or "", "", normalized_base_url(api_base_url or "")
+        )
 
     def __str__(self) -> str:
         """One readable string, never the same for two identities: ``&`` and ``%`` are escaped in the values."""
@@ -141,4 +143,4 @@ def _until(end: float | None) -> str:
     if not end or end >= LATEST_TIME:
         return ""
     clock, day = time.strftime("%H:%M %Y-%m-%d", time.localtime(end)).split()
-    return f", until {clock}" + ("" if day == time.strftime("%Y-%m-%d") else f" on {day}")
+    return f", until {clock}" + ("" if day == time.strftime("%Y-%m-%d", time.localtime()) else f" on {day}")

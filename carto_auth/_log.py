@@ -38,7 +38,7 @@ def warn_once(message: str) -> None:
     import warnings
     from contextlib import suppress
 
-    with suppress(UserWarning):  # a filter may make warnings errors; this one must stop nobody
+    with suppress(Exception):  # a filter may make warnings errors; this one must stop nobody
         warnings.warn(message, UserWarning, stacklevel=_level_of_the_caller())
 
 

@@ -9,6 +9,10 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
+    from typing import Any
+
+    from typing_extensions import Self
 
     from carto_auth._account import Account
     from carto_auth._stores import Store
@@ -19,6 +23,15 @@ class OldNames:
 
     _account: Account
     _cache: Store
+
+    if TYPE_CHECKING:
+        from_m2m: Callable[..., Any]
+
+    @classmethod
+    def from_m2m_token(cls, api_base_url: str, client_id: str, client_secret: str, use_cache: bool = True) -> Self:
+        """What a public branch of carto-auth 0.2.0 calls :meth:`CartoAuth.from_m2m` with credentials."""
+        known = {"api_base_url": api_base_url, "client_id": client_id, "client_secret": client_secret}
+        return cls.from_m2m(use_cache=use_cache, **known)  # type: ignore[no-any-return]
 
     @property
     def _api_base_url(self) -> str | None:

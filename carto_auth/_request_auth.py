@@ -46,7 +46,6 @@ class RequestAuth:
 
         def get_api_base_url(self) -> str: ...
         def get_access_token(self) -> str: ...
-        def __getstate__(self) -> dict[str, Any]: ...
 
     # ---- requests ------------------------------------------------------------------------------
 
@@ -88,10 +87,6 @@ class RequestAuth:
     def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
         """This object's type, which is an ``httpx.Auth`` too if there is an ``httpx`` to ask for it."""
         return _as_httpx_auth(type(self))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # pickle's own way compares __class__ with the type.
-        return _blank, (type(self),), self.__getstate__()
 
     # ---- all of them ---------------------------------------------------------------------------
 
@@ -288,8 +283,3 @@ def _as_httpx_auth(own: type) -> type:
         }
         known = _httpx_types[own, base] = type(own.__name__, (own, base), namespace)
     return known
-
-
-def _blank(own: type[_Answer]) -> _Answer:
-    """An object without its state, which pickle gives it then."""
-    return own.__new__(own)

@@ -28,6 +28,9 @@ class Services(Value):
         app_url: CARTO's web application (``CARTO_APP_URL``); it shows the code to copy.
         client_id: the OAuth client for people's logins (``CARTO_AUTH_CLIENT_ID``).
         bigquery_url: where the warehouse client finds BigQuery; ``None`` for Google's own.
+        audience: the API that tokens are for (``CARTO_AUTH_AUDIENCE``).
+        scope: what a person's login asks for beside that (``CARTO_AUTH_SCOPE``), words separated by blanks (RFC 6749
+            section 3.3): with ``"offline_access"``, for a client that may have refresh tokens, a person logs in once.
 
     Every address is trusted as it is named here.
 
@@ -42,12 +45,17 @@ class Services(Value):
         app_url: str = "https://app.carto.com",
         client_id: str = CLIENT_ID,
         bigquery_url: str | None = None,
+        *,
+        audience: str = AUDIENCE,
+        scope: str = "",
     ) -> None:
         self.auth_url = auth_url
         self.accounts_url = accounts_url
         self.app_url = app_url
         self.client_id = client_id
         self.bigquery_url = bigquery_url
+        self.audience = audience
+        self.scope = scope
         for name, value in vars(self).items():
             if name.endswith("_url") and value is not None:
                 require_secure(value, f"Services({name}=)")
@@ -64,7 +72,9 @@ class Services(Value):
             auth_url=_environment_url("CARTO_AUTH_URL", default.auth_url),
             accounts_url=_environment_url("CARTO_ACCOUNTS_URL", default.accounts_url),
             app_url=_environment_url("CARTO_APP_URL", default.app_url),
-            client_id=os.environ.get("CARTO_AUTH_CLIENT_ID", "").strip() or default.client_id,
+            client_id=_environment("CARTO_AUTH_CLIENT_ID") or default.client_id,
+            audience=_environment("CARTO_AUTH_AUDIENCE") or default.audience,
+            scope=_environment("CARTO_AUTH_SCOPE"),
         )
 
     @property
@@ -89,8 +99,8 @@ class Services(Value):
 
     @property
     def are_cartos_own(self) -> bool:
-        """Whether nothing was replaced."""
-        return self == Services()
+        """Whether no address was replaced, nor the OAuth client."""
+        return self.replaced(audience=AUDIENCE, scope="") == Services()
 
     @property
     def named_hosts(self) -> dict[str, str]:
@@ -99,8 +109,12 @@ class Services(Value):
         return {url.netloc: url.scheme for url in sorted(urls, key=lambda url: url.scheme)}
 
 
+def _environment(variable: str) -> str:
+    return os.environ.get(variable, "").strip()
+
+
 def _environment_url(variable: str, default: str) -> str:
-    value = os.environ.get(variable, "").strip().rstrip("/")
+    value = _environment(variable).rstrip("/")
     if not value:
         return default
     require_secure(value, variable)

@@ -8,7 +8,7 @@ import sys
 from carto_auth import _log
 from carto_auth._identity import Identity, Owner
 from carto_auth._stores import CARTOS_ACCOUNTS
-from carto_auth._token import EMAIL_CLAIM, LATEST_TIME, is_token_expired, jwt_claims, jwt_expiration
+from carto_auth._token import LATEST_TIME, is_token_expired, jwt_claims, jwt_expiration
 from carto_auth.discovery import first_visit
 from carto_auth.errors import CredentialsError, LoginRequired, ServerError, TenantNotFound, Unauthorized
 from carto_auth.pkce import (
@@ -72,6 +72,11 @@ class TokenSource:
         self.identity = identity
         self.advice = advice
         self.found_by = found_by
+
+    @property
+    def sharing_key(self) -> tuple[object, ...] | None:
+        """What is the same for copies of it that may use each other's tokens; ``None`` if none may."""
+        return None
 
     def renews_quietly(self, token: Token | None) -> bool:
         """Whether a new token can be had in place of ``token`` without asking a person."""
@@ -143,6 +148,10 @@ class M2MSource(TokenSource):
         self._client_id = client_id
         self._client_secret = client_secret
         self._finds_base_url = finds_base_url
+
+    @property
+    def sharing_key(self) -> tuple[object, ...]:
+        return self.identity, self._client_secret
 
     def renews_quietly(self, token: Token | None) -> bool:
         return bool(self._client_id and self._client_secret)
@@ -219,7 +228,7 @@ class LoginSource(TokenSource):
         try:
             if not self._is_at_home():
                 raise login_required("this object is a copy that came from another process")
-            if not self._may_ask():
+            if self._interactive is False:
                 raise login_required("the program has said interactive=False")
             newer = {"interactive": self._interactive, "timeout": self._timeout, "services": self._services}
             return self._seams.log_in(self._open_browser, self._org, **newer)
@@ -242,7 +251,7 @@ class LoginSource(TokenSource):
         if "ipykernel" in sys.modules:
             from carto_auth._login.talk import tell
 
-            tell(f"Using the CARTO login of {jwt_claims(token.text).get(EMAIL_CLAIM, 'somebody')} that is kept here.")
+            tell(f"Using the CARTO login of {Owner(token.text).email or 'somebody'} that is kept here.")
 
     def base_url(self, access_token: str) -> str | None:
         if not self._finds_base_url:

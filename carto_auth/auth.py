@@ -13,8 +13,9 @@ from carto_auth._old_names import OldNames
 from carto_auth._request_auth import RequestAuth, base_url_for, with_renewal
 from carto_auth._services import Services
 from carto_auth._sources import CliSource, FixedSource, LoginSource, M2MSource, TokenSource
-from carto_auth._stores import Entry, Store, default_store, store_at
+from carto_auth._stores import Entry, Store, default_store, store_at, store_elsewhere
 from carto_auth._token import LATEST_TIME, Token, jwt_expiration
+from carto_auth._travel import Travels
 from carto_auth._whoami import WhoAmI
 from carto_auth.cache import load_cache_file, save_cache_file
 from carto_auth.discovery import get_api_base_url
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from google.cloud import bigquery
     from typing_extensions import Self
 
+    from carto_auth._warehouse.google_credentials import WarehouseCredentials
     from carto_auth._warehouse.token import Warehouse
     from carto_auth.restricted import Restriction, TokensApi
 
@@ -54,9 +56,6 @@ __all__ = [
     "load_cache_file",
     "save_cache_file",
 ]
-
-#: The layout of a pickle. One of carto-auth 0.2.0 has no number.
-_PICKLE_VERSION = 1
 
 
 class _Seams:
@@ -97,7 +96,7 @@ class _Seams:
 
 
 @clears_its_frames
-class CartoAuth(OldNames, WhoAmI, RequestAuth):
+class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
     """A CARTO account's access token, kept and renewed, and what it opens.
 
     Use :meth:`from_oauth` for a person, :meth:`from_m2m` for a job. The constructor itself takes what is known already;
@@ -251,7 +250,7 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
 
         Raises:
             UntrustedAddress: ``redirect_uri`` is neither https nor on this computer.
-            CredentialsError: there is no organization of that name.
+            ServerError, ServiceUnreachable: ``org`` is a name, and CARTO did not say which organization that is.
         """
         org = credentials.organization(org)
         return PendingLogin(
@@ -482,6 +481,20 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
 
         return bigquery_client(self, self._warehouse(), self._services.bigquery_url, client_options)
 
+    def get_carto_dw_google_credentials(self) -> WarehouseCredentials:
+        """Google credentials for the account's CARTO Data Warehouse, for libraries beside the BigQuery client.
+
+        They are a ``google.auth.credentials.Credentials``, renew themselves, can be pickled, and have the warehouse's
+        ``project_id``.
+
+        Raises:
+            MissingDependency: the extra ``carto-dw`` is not installed. It is an ``ImportError`` too.
+            CredentialsError: what :meth:`get_carto_dw_credentials` raises.
+        """
+        from carto_auth._warehouse.client import google_credentials
+
+        return google_credentials(self, self._warehouse())
+
     def get_bigquery_client(self, **client_options: Any) -> bigquery.Client:
         """Another name of :meth:`get_carto_dw_client`, as it was once called."""
         return self.get_carto_dw_client(**client_options)
@@ -547,16 +560,16 @@ class CartoAuth(OldNames, WhoAmI, RequestAuth):
 
     # ---- travelling ----------------------------------------------------------------------------
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What travels to another process: of an application all but its warehouse token, of a person the token."""
-        return {"version": _PICKLE_VERSION, **vars(self)}
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "version" in state:
-            vars(self).update({name: value for name, value in state.items() if name != "version"})
+            super().__setstate__(state)
             return
         # One of carto-auth 0.2.0 has the constructor's arguments, each with an underscore before it.
-        CartoAuth.__init__(self, **{name.removeprefix("_"): value for name, value in state.items()})
+        given = {name.removeprefix("_"): value for name, value in state.items()}
+        place = given.pop("cache_filepath", None)
+        CartoAuth.__init__(self, **given)
+        if place:
+            self._keep_in(store_elsewhere(place, self._account.source.identity))
 
     def __repr__(self) -> str:
         return f"<CartoAuth {self._mode} {self._account.api_base_url or 'without an API base URL'}>"

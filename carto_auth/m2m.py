@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from carto_auth._frames import clears_frames
-from carto_auth._services import AUDIENCE, Services
+from carto_auth._services import Services
 from carto_auth._token import parse_token_answer
 from carto_auth.errors import MissingCredential, Unauthorized
 
@@ -49,7 +49,7 @@ def get_m2m_token_info(
         "grant_type": "client_credentials",
         "client_id": client_id,
         "client_secret": client_secret,
-        "audience": AUDIENCE,
+        "audience": services.audience,
     }
     try:
         answer = _http.post_form(services.token_url, form, failure="CARTO handed out no token")

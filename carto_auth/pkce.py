@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from carto_auth._frames import clears_frames, clears_its_frames
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from carto_auth._login.person import Conversation
     from carto_auth._login.response import AuthorizationResponse
-    from carto_auth._login.talk import Screen
     from carto_auth.errors import LoginRequired
 
 __all__ = [
@@ -130,9 +130,7 @@ class Attempt(Value):
 
     def begun(self) -> Attempt:
         """A new try with the same redirect URI: 256 random bits of state, and a verifier of 512."""
-        import secrets
-
-        return Attempt(self.redirect_uri, secrets.token_urlsafe(32), secrets.token_urlsafe(64))
+        return Attempt(self.redirect_uri, os.urandom(32).hex(), os.urandom(64).hex())
 
     @property
     def challenge(self) -> str | None:
@@ -173,6 +171,7 @@ class CartoPKCE:
         services: Services | None = None,
     ) -> None:
         from carto_auth._login.place import browser_is_elsewhere
+        from carto_auth._login.talk import Screen
 
         self.open_browser: bool = bool(open_browser) and not browser_is_elsewhere()
         self.org = org
@@ -182,7 +181,7 @@ class CartoPKCE:
         self._timeout = login_seconds(timeout)
         self._deadline = float("inf")
         self._organization_id: str | None = None
-        self._screen: Screen | None = None
+        self._screen = Screen()
 
     # ---- one attempt ---------------------------------------------------------------------------
 
@@ -224,7 +223,7 @@ class CartoPKCE:
         """The page where the person logs in (RFC 6749 section 4.1.1); the caller may choose its ``state``.
 
         Raises:
-            CredentialsError: ``org`` is a name, and no organization of that name was found.
+            ServerError, ServiceUnreachable: ``org`` is a name, and CARTO did not say which organization that is.
         """
         from urllib.parse import urlencode
 
@@ -235,12 +234,14 @@ class CartoPKCE:
         parameters = {
             "client_id": self._services.client_id,
             "response_type": "code",
-            "audience": AUDIENCE,
+            "audience": self._services.audience,
             "redirect_uri": self.redirect_uri,
             "code_challenge": self._attempt.challenge,
             "code_challenge_method": "S256",
             "state": self._attempt.state,
         }
+        if self._services.scope:
+            parameters["scope"] = self._services.scope
         organization_id = self._find_organization()
         if organization_id:
             parameters["organization"] = organization_id
@@ -273,7 +274,7 @@ class CartoPKCE:
             LoginDenied: the person or CARTO refused.
             LoginTimedOut: nobody finished in time.
             LoginFailed: no usable code was given.
-            CredentialsError: ``org`` is a name, and no organization of that name was found.
+            ServerError, ServiceUnreachable: ``org`` is a name, and CARTO did not say which organization that is.
         """
         from carto_auth._login.place import is_asking_forbidden
 
@@ -288,9 +289,7 @@ class CartoPKCE:
 
     def _conversation(self) -> Conversation:
         from carto_auth._login.person import Conversation
-        from carto_auth._login.talk import Screen
 
-        self._screen = self._screen or Screen()
         return Conversation(
             begin=self._begin,
             judge=self._judge,
@@ -390,11 +389,9 @@ class CartoPKCE:
         try:
             info = self._info_from_a_person()
         except BaseException:
-            if self._screen is not None:
-                self._screen.replace("This login has ended.")
+            self._screen.replace("This login has ended.")
             raise
-        if self._screen is not None:
-            self._screen.end(Owner(info["access_token"]).logged_in(info["expiration"], self.org))
+        self._screen.end(Owner(info["access_token"]).logged_in(info["expiration"], self.org))
         return info
 
     def _info_from_a_person(self) -> dict[str, Any]:
@@ -417,7 +414,7 @@ class CartoPKCE:
         form = {
             "grant_type": "authorization_code",
             "client_id": self._services.client_id,
-            "audience": AUDIENCE,
+            "audience": self._services.audience,
             "code": code,
             "redirect_uri": self.redirect_uri,
             "code_verifier": self._attempt.verifier or "",

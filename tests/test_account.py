@@ -5,21 +5,25 @@ import datetime
 import json
 import math
 import pickle
+import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from unittest.mock import Mock
 
 import pytest
 from clocks import StoppedClock
 
-from carto_auth import CartoAuth, CredentialsError, LoginRequired, _account, _log, _token, auth
+import carto_auth
+from carto_auth import CartoAuth, CredentialsError, LoginRequired, _account, _log, _token, _version, auth
 from carto_auth._account import RETRY_SECONDS, Account
 from carto_auth._identity import Identity
 from carto_auth._services import Services
 from carto_auth._sources import TokenSource
 from carto_auth._stores import Entry, Lock, Store
 from carto_auth._token import Token
-from carto_auth.errors import InvalidAnswer, ServiceUnreachable
+from carto_auth.errors import InvalidAnswer, RateLimited, ServiceUnreachable
 from carto_auth.utils import get_m2m_token_info
 
 BASE = "https://gcp-us-east1.api.carto.com"
@@ -218,6 +222,56 @@ def test_a_spare_entry_is_used_when_the_first_is_no_good(clock):
     assert (started(source, store).good_token(), source.requests) == ("spare", 0)
 
 
+# ---- a quota that is used up ---------------------------------------------------------------------
+
+
+def test_a_quotas_refusal_is_remembered_by_the_process_and_beside_the_entry(clock, monkeypatch):
+    source, store = Source(), Memory()
+    carto = started(source, store)
+    clock.now += HOUR
+    source.before_an_answer = Mock(side_effect=RateLimited("Quota used up.", status=429, retry_after=3600.0))
+    others = [account(source), account(source, Memory(store.entry)), account(source, store)]
+    for number, one in enumerate([carto, *others, carto]):
+        if number == 3:  # as in another process, which shares the store alone
+            monkeypatch.setattr(_account, "refusals", {})
+        with pytest.raises(RateLimited, match="Quota used up") as caught:
+            one.good_token()
+        assert caught.value.retry_after == 3600 - 10 * number
+        clock.now += 10
+    assert (source.requests, store.entry.token.text, store.entry.refusal.until) == (2, "token-1", clock.now + 3550)
+    source.before_an_answer = lambda: None
+    clock.now += 3550
+    assert [one.good_token() for one in (carto, others[2])] == ["token-3"] * 2
+    assert store.entry.refusal is None
+
+
+def test_a_refusal_is_no_longer_remembered_than_a_day_nor_after_a_logout_nor_without_a_time(clock):
+    source = Source()
+    tries = [(None, 1), (40 * 86_400, 2), (40 * 86_400, 3)]
+    for retry_after, requests in tries:
+        source.before_an_answer = Mock(side_effect=RateLimited("Quota.", retry_after=retry_after))
+        carto = account(source)
+        for _ in range(2 if retry_after else 1):
+            with pytest.raises(RateLimited):
+                carto.good_token()
+        assert source.requests == requests
+        if requests == 2:
+            clock.now += 86_400
+    carto.forget()
+    source.before_an_answer = lambda: None
+    assert carto.good_token() == "token-4"
+
+
+def test_what_another_process_has_got_is_used_in_spite_of_a_refusal(clock):
+    source, store = Source(), Memory()
+    source.before_an_answer = Mock(side_effect=RateLimited("Quota.", retry_after=3600.0))
+    carto = account(source, store)
+    with pytest.raises(RateLimited):
+        carto.good_token()
+    store.entry = entry("theirs", clock.now + HOUR)
+    assert carto.good_token() == "theirs"
+
+
 # ---- forgetting, keeping, travelling -------------------------------------------------------------
 
 
@@ -238,6 +292,52 @@ def test_a_renewal_comes_to_nothing_when_somebody_logs_out_meanwhile():
     with pytest.raises(LoginRequired, match="logged out meanwhile"):
         carto.good_token()
     assert (carto.token, store.entry, source.revoked) == (None, None, ["new"])
+
+
+@pytest.mark.parametrize("moment", ["the request", "the base URL", "the save"])
+def test_a_logout_in_another_thread_is_never_undone(moment):
+    source, store = Source(refresh_token="new"), Memory()
+    carto, reached, go_on = account(source, store), threading.Event(), threading.Event()
+
+    def wait(*_):
+        if threading.current_thread() is not threading.main_thread():
+            reached.set()
+            go_on.wait(30)
+        return BASE
+
+    save = store.save
+    if moment == "the request":
+        source.before_an_answer = wait
+    elif moment == "the base URL":
+        source.base_url = wait
+    else:
+        store.save = lambda entry: (wait(), save(entry))
+    with ThreadPoolExecutor(1) as pool:
+        renewing = pool.submit(carto.good_token)
+        assert reached.wait(30)
+        carto.forget()
+        go_on.set()
+        with pytest.raises(LoginRequired, match="logged out meanwhile"):
+            renewing.result(30)
+    assert (carto.token, store.entry) == (None, None)
+    assert "new" in source.revoked
+
+
+def test_a_signal_handler_in_the_middle_of_a_renewal_gets_the_good_token_or_an_error_at_once(clock):
+    source = Source()
+    carto, told = started(source), []
+
+    def handler():
+        try:
+            told.append(carto.good_token())
+        except CredentialsError as error:
+            told.append(type(error))
+
+    source.before_an_answer = handler
+    for seconds in (HOUR - 30, 2 * HOUR):
+        clock.now += seconds
+        carto.good_token()
+    assert told == ["token-1", CredentialsError]
 
 
 @pytest.mark.parametrize(
@@ -369,6 +469,68 @@ def test_a_flat_entry_that_is_not_adopted_is_left_for_its_owner(clock, logins, f
     assert (found, logins.call_count) == (["token-1", theirs, "token-1"], 1)
 
 
+def test_a_base_url_is_used_again_only_under_the_accounts_service_that_found_it(clock, logins, file):
+    own, other = Services(), Services(accounts_url="https://accounts.example.com")
+    found = []
+    for services, base_url in [(own, BASE), (other, OTHER_BASE), (other, "-"), (own, BASE), (own, "-")]:
+        auth.get_api_base_url.return_value = base_url
+        found.append(start("oauth", file, services=services).get_api_base_url())
+    assert found == [BASE, OTHER_BASE, OTHER_BASE, BASE, BASE]
+    flat_file(file, "opaque", clock.now + HOUR)  # 0.2.0 asks CARTO's own
+    auth.get_api_base_url.return_value = OTHER_BASE
+    assert [start("oauth", file, services=one).get_api_base_url() for one in (other, own)] == [OTHER_BASE] * 2
+
+
+@pytest.mark.parametrize("keeper", ["0.2.0", "ours"])
+@pytest.mark.parametrize("is_carto_first", [True, False])
+@both_modes
+def test_the_token_of_another_token_service_is_not_used(mode, is_carto_first, keeper, clock, logins, file):
+    services = [Services(), Services(auth_url="http://127.0.0.1:1", accounts_url="http://127.0.0.1:1")]
+    first, second = services if is_carto_first else reversed(services)
+    client = CLIENT["client_id"] if mode == "m2m" else first.client_id
+    token = jwt(exp=clock.now + HOUR, iss=f"{first.auth_url}/", azp=client)
+    flat_file(file, token, clock.now + HOUR)
+    if keeper == "ours":
+        assert start(mode, file, services=first).get_access_token() == token
+    assert start(mode, file, services=second).get_access_token() == "token-1"
+    assert start(mode, file, services=first).get_access_token() == token
+
+
+def test_a_login_of_somebody_else_does_not_replace_ones_own(clock, logins, file):
+    """Two people with one home: who is logged in is not changed from under a program."""
+    tokens = {who: jwt(sub=who, exp=clock.now + 2 * HOUR) for who in ("ana", "bob")}
+    ana = CartoAuth("oauth", BASE, jwt(sub="ana", exp=clock.now + HOUR), cache_filepath=file)
+    CartoAuth("oauth", BASE, tokens["bob"], cache_filepath=file)
+    clock.now += HOUR
+    assert ana.get_access_token() == "token-1"
+    assert start("oauth", file).get_access_token() == "token-1"
+    CartoAuth("oauth", BASE, tokens["bob"], cache_filepath=file)
+    assert start("oauth", file).get_access_token() == tokens["bob"]  # at a start it is: the cache says who
+
+
+def test_a_notebook_is_told_whose_kept_login_is_used(clock, logins, file, monkeypatch, capsys):
+    token = jwt(exp=clock.now + HOUR, **{"http://app.carto.com/email": "ana@example.com"})
+    CartoAuth("oauth", BASE, token, cache_filepath=file)
+    start("oauth", file)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setitem(sys.modules, "ipykernel", Mock())
+    start("oauth", file)
+    assert "the CARTO login of ana@example.com" in capsys.readouterr().out
+
+
+def test_a_given_token_past_its_given_time_asks_for_no_login():
+    carto = CartoAuth("oauth", BASE, "a-public-token", 1_700_000_000, open_browser=False, interactive=False)
+    with pytest.raises(CredentialsError, match=r"expiration that was given.*has passed.*from_access_token") as caught:
+        carto.get_access_token()
+    assert "og in" not in str(caught.value)
+
+
+def test_names_of_a_branch_of_0_2_0(logins):
+    carto = CartoAuth.from_m2m_token(BASE, *CLIENT.values(), use_cache=False)
+    assert (carto.get_access_token(), carto.get_api_base_url()) == ("token-1", BASE)
+    assert _version.__version__ == carto_auth.__version__
+
+
 # ---- CartoAuth: what is kept ---------------------------------------------------------------------
 
 
@@ -472,13 +634,3 @@ def test_a_programs_own_error_is_raised_as_it_is_and_leaves_no_trace(monkeypatch
     with pytest.raises(Mine, match="here: so"):
         carto.get_access_token()
     pickle.dumps(carto)
-
-
-def test_a_pickle_of_0_2_0_is_understood(logins, clock):
-    state = {"_mode": "m2m", "_api_base_url": BASE, "_access_token": "old", "_expiration": clock.now + 1}
-    carto = CartoAuth.__new__(CartoAuth)
-    carto.__setstate__({**state, **{f"_{name}": value for name, value in CLIENT.items()}, "_cache_filepath": None})
-    assert (carto.get_api_base_url(), carto.get_access_token()) == (BASE, "old")
-    clock.now += 1
-    assert carto.get_access_token() == "token-1"
-    assert logins.call_args.args == tuple(CLIENT.values())

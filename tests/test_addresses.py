@@ -32,6 +32,7 @@ NOT_PLAIN = [
     ("redis://:MARKED@host:6379/0?ssl=true", "ssl after the ? cannot be set here"),
     ("redis://:MARKED@host:6379/0?socket_timeout=60&decode_responses=1", "decode_responses, socket_timeout after"),
     ("redis://:MARKED@host:6379/0?ssl_cert_reqs=none", "ssl_cert_reqs after"),
+    ("redis://host:6379/0?pass%77ord=MARKED", "pass%77ord after"),
     ("redis://:MARKED@host:no-port/0", "not a plain address"),
     ("redis://:MARKED#2@host:6379/0", "not a plain address"),
     ("redis://:MAR?KED@host:6379/0", "not a plain address"),
@@ -114,9 +115,10 @@ def test_an_address_that_redis_would_stumble_over(address, problem):
     ("address", "shown"),
     [
         ("redis://ana:MARKED@host:6379/2", "redis://host:6379/2"),
-        ("rediss://:MARKED@host?ssl_cert_reqs=none", "rediss://host"),
+        ("rediss://:MARKED@host?ssl_cert_reqs=none", "rediss://host?ssl_cert_reqs=none"),
+        ("redis://host/0?username=ana&password=MARKED&db=1", "redis://host/0?db=1"),
         ("REDIS://host/0?password=MARKED", "redis://host/0"),
-        ("unix://:MARKED@/run/redis.sock?db=2", "unix:///run/redis.sock"),
+        ("unix://:MARKED@/run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
         ("redis://:MARKED@[::1]:6379", "redis://[::1]:6379"),
     ],
 )

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import google.auth._helpers
+import google.auth.credentials
 import google.auth.exceptions
 import google.auth.transport.requests
 import pytest
@@ -227,6 +228,17 @@ def test_pickled_credentials_of_a_person_take_no_means_to_log_in_along(carto_san
     copied.before_request(None, "GET", "https://example.com", {})
     copied.refresh(None)
     assert copied.token != before
+
+
+def test_credentials_for_other_libraries(carto_sandbox, carto):
+    credentials = carto.get_carto_dw_google_credentials()
+    assert isinstance(credentials, google.auth.credentials.Credentials)
+    for used in (credentials, pickle.loads(pickle.dumps(credentials)), credentials.with_quota_project("another")):
+        assert used.project_id == "carto-dw-ac-sandbox"
+        with bigquery.Client(project=used.project_id, credentials=used) as client:
+            assert answer(client) == 1
+            carto_sandbox.revoke_warehouse_tokens()
+            assert answer(client) == 1
 
 
 # -- the client

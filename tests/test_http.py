@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import signal
 import socket
 import threading
@@ -9,6 +10,7 @@ import time
 import tracemalloc
 from datetime import datetime, timezone
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 import requests
@@ -146,6 +148,35 @@ def test_without_a_thread_to_be_had_the_request_is_sent_all_the_same(monkeypatch
     with Server(answering(http({"good": True}))) as server:
         monkeypatch.setattr(threading.Thread, "start", start)
         assert post(server) == {"good": True}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux says which descriptors are open")
+def test_threads_leave_no_descriptor_and_no_connection():
+    """500 threads that have each sent a request, and go on: as in a server that has a thread for each visitor."""
+    done, end = threading.Semaphore(0), threading.Event()
+
+    def visitor(server):
+        try:
+            post(server)
+        finally:
+            done.release()
+        end.wait(100)
+
+    with Server(answering(http({"good": True}))) as server:
+        post(server)
+        before = len(os.listdir("/proc/self/fd"))
+        threads = [threading.Thread(target=visitor, args=(server,)) for _ in range(500)]
+        for first in range(0, 500, 20):  # a few at a time: the server is small
+            for thread in threads[first : first + 20]:
+                thread.start()
+            for _ in threads[first : first + 20]:
+                assert done.acquire(timeout=60)
+        wait_for(lambda: not server.open)
+        assert len(os.listdir("/proc/self/fd")) <= before
+        assert len(server.requests) == 501
+        end.set()
+        for thread in threads:
+            thread.join()
 
 
 # ---- servers that send too much ------------------------------------------------------------------
@@ -570,6 +601,36 @@ def test_under_a_mock_of_the_adapter(monkeypatch):
 
     monkeypatch.setattr(HTTPAdapter, "send", send)
     assert post_to(CARTO) == {"good": True}
+
+
+def test_under_requests_cache(carto_sandbox, monkeypatch):
+    """Installed for the whole process: each account has its own token all the same."""
+    requests_cache = pytest.importorskip("requests_cache")
+    with requests_cache.enabled(backend="memory", allowable_methods=("GET", "POST"), match_headers=False):
+        first = CartoAuth.from_m2m(use_cache=False)
+        monkeypatch.setenv("CARTO_CLIENT_ID", "another")
+        monkeypatch.setenv("CARTO_CLIENT_SECRET", carto_sandbox.add_application("another")[1])
+        second = CartoAuth.from_m2m(use_cache=False)
+        assert first.get_access_token() != second.get_access_token()
+        assert first.get_carto_dw_credentials() != second.get_carto_dw_credentials()
+        assert len(requests_cache.get_cache().responses) == 0
+
+
+def test_under_responses():
+    responses = pytest.importorskip("responses")
+    with responses.RequestsMock() as mock:
+        mock.post(CARTO, json={"good": True})
+        assert post_to(CARTO) == {"good": True}
+        assert len(mock.calls) == 1
+
+
+def test_under_a_cassette(tmp_path):
+    vcr = pytest.importorskip("vcr")
+    with Server(answering(http({"good": True}))) as server:
+        for _ in range(2):
+            with vcr.use_cassette(str(tmp_path / "cassette.yaml"), ignore_localhost=False) as cassette:
+                assert post(server) == {"good": True}
+        assert (len(server.requests), cassette.play_count) == (1, 1)
 
 
 def test_a_session_that_caches_for_the_whole_process_is_not_used(monkeypatch):

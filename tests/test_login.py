@@ -30,7 +30,7 @@ from carto_auth.errors import (
     TenantNotFound,
     Unauthorized,
 )
-from carto_auth.pkce import CartoPKCE, revoke_refresh_token
+from carto_auth.pkce import REDIRECT_URI, CartoPKCE, revoke_refresh_token
 from carto_auth.sandbox.walker import walk_login
 
 #: Seconds that "at once" may take on a machine that is busy with other things.
@@ -419,6 +419,28 @@ def test_a_refresh_token_spares_the_next_logins_and_is_rotated(carto_sandbox, br
     day()
     assert CartoAuth.from_oauth(interactive=False).get_api_base_url() == carto_sandbox.url
     assert len(browser.opened) == 1
+
+
+def test_a_client_that_may_have_refresh_tokens_asks_for_them(carto_sandbox, browser, callback_port, day, monkeypatch):
+    """A person logs in once, and programs that start later, in other processes, renew that login."""
+    monkeypatch.setenv("CARTO_AUTH_CLIENT_ID", carto_sandbox.add_web_application(REDIRECT_URI))
+    CartoAuth.from_oauth()
+    assert kept_refresh_token() is None  # nothing was asked for
+    CartoAuth.from_oauth().logout()
+    monkeypatch.setenv("CARTO_AUTH_SCOPE", "offline_access")
+    auth = CartoAuth.from_oauth()
+    for _ in range(2):
+        day()
+        auth.get_access_token()
+    day()
+    program = (
+        "import sys, time\nreal = time.time\ntime.time = lambda: real() + float(sys.argv[1])\n"
+        "from carto_auth import CartoAuth\nprint(CartoAuth.from_oauth(interactive=False).get_access_token())"
+    )
+    command = [sys.executable, "-c", program, str(time.time.ahead)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert auth.get_access_token() == printed.strip()  # which this process has not asked for
+    assert (len(browser.opened), carto_sandbox.count("/oauth/token")) == (2, 2 + 3)
 
 
 def test_a_refresh_token_at_its_end_is_tried_once_and_asks_for_a_login(carto_sandbox, browser, callback_port, day):

@@ -227,9 +227,29 @@ def test_a_computer_without_loopback(person, browser, monkeypatch):
         raise OSError(errno.EADDRNOTAVAIL, "no such address here")
 
     monkeypatch.setattr(socket.socket, "bind", bind)
+    browser.does = lambda url: True
     asked = person("a-code")
     assert CartoPKCE().get_auth_response() == "a-code"
     assert asked[0].startswith("On this computer your browser cannot bring the login back")
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_where_no_thread_can_be_had_the_login_goes_to_the_code(person, browser, monkeypatch, callback_port, threads):
+    """As with a limit on processes, and in a subinterpreter."""
+    real, left = threading.Thread.start, [threads]
+
+    def start(thread):
+        if not left[0]:
+            raise RuntimeError("can't start new thread")
+        left[0] -= 1
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    asked = person("a-code")
+    assert CartoPKCE().get_auth_response() == "a-code"
+    assert asked[0].startswith("On this computer your browser cannot bring the login back")
+    assert browser.opened == []
+    socket.create_server(("127.0.0.1", callback_port)).close()
 
 
 def test_a_replaced_browser_that_ends_the_program(browser, callback_port):

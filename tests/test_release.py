@@ -57,11 +57,10 @@ def test_the_wheel(built):
     ours = {str(path.relative_to(ROOT)) for path in (ROOT / "carto_auth").rglob("*") if path.suffix != ".pyc"}
     ours = {name for name in ours if (ROOT / name).is_file()}
     info = f"carto_auth-{carto_auth.__version__}.dist-info"
-    data = f"carto_auth-{carto_auth.__version__}.data/data/share"
-    shells = ("bash-completion/completions/carto-auth", "zsh/site-functions/_carto-auth")
-    shells += ("fish/vendor_completions.d/carto-auth.fish",)
-    ours |= {f"{data}/{name}" for name in shells}
     others = {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")}
+    share = f"carto_auth-{carto_auth.__version__}.data/data/share"
+    places = ("bash-completion/completions/carto-auth", "fish/vendor_completions.d/carto-auth.fish")
+    others |= {f"{share}/{name}" for name in (*places, "zsh/site-functions/_carto-auth")}
     assert names == ours | others
     assert "carto_auth/py.typed" in names
 

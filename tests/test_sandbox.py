@@ -627,6 +627,22 @@ def test_the_fixture_leads_everything_to_a_sandbox(pytester: pytest.Pytester, mo
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
 
 
+def test_logins_take_turns_at_the_redirect_port(pytester: pytest.Pytester, callback_port: int) -> None:
+    pytester.makepyfile(
+        """
+        import shlex, sys
+        import pytest
+        from carto_auth import CartoAuth
+
+        @pytest.mark.parametrize("number", range(6))
+        def test_a_login(number, carto_sandbox, monkeypatch):
+            monkeypatch.setenv("BROWSER", f"{shlex.quote(sys.executable)} -m carto_auth.sandbox.walker %s")
+            assert CartoAuth.from_oauth().get_api_base_url() == carto_sandbox.url
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "3").assert_outcomes(passed=6)
+
+
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
 

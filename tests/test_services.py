@@ -1,6 +1,7 @@
 """CARTO's addresses, and those of a self-hosted CARTO."""
 
 import pickle
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -82,6 +83,34 @@ def test_a_login_at_a_self_hosted_carto(how, monkeypatch, requests_mock, tmp_pat
     assert auth.get_carto_dw_credentials() == ("p", "t")
     assert {request.hostname for request in requests_mock.request_history} == {"carto.example.com"}
     assert "client_id=our-client" in requests_mock.request_history[0].text
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_an_audience_and_a_scope_of_ones_own(how, monkeypatch, requests_mock, tmp_path):
+    asked = requests_mock.post("https://auth.carto.com/oauth/token", json={"access_token": "t", "expires_in": 86400})
+    services = Services(audience="another-api", scope="offline_access")
+    if how == "environment":
+        monkeypatch.setenv("CARTO_AUTH_AUDIENCE", " another-api ")
+        monkeypatch.setenv("CARTO_AUTH_SCOPE", "offline_access")
+        assert Services.from_environment() == services
+        services = None
+    login = CartoPKCE(open_browser=False, services=services)
+    query = parse_qs(urlsplit(login.get_authorize_url()).query)
+    assert (query["audience"], query["scope"]) == (["another-api"], ["offline_access"])
+    login.get_token_info("a-code")
+    cache = tmp_path / "c.json"
+    options = {
+        "api_base_url": "https://x.carto.com",
+        "client_id": "an-id",
+        "client_secret": "s",
+        "cache_filepath": cache,
+    }
+    for _ in range(2):
+        CartoAuth.from_m2m(**options, services=services)
+    assert [parse_qs(request.text)["audience"] for request in asked.request_history] == [["another-api"]] * 2
+    CartoAuth.from_m2m(**options, services=Services())  # a token is for one audience
+    assert parse_qs(asked.last_request.text)["audience"] == ["carto-cloud-native-api"]
+    assert "scope" not in parse_qs(urlsplit(CartoPKCE(services=Services()).get_authorize_url()).query)
 
 
 @pytest.mark.parametrize("name", ["auth_url", "accounts_url", "app_url", "bigquery_url"])

@@ -2,6 +2,7 @@
 
 import base64
 import errno
+import gc
 import itertools
 import json
 import multiprocessing
@@ -22,14 +23,15 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from hypothesis import given, settings
+from clocks import StoppedClock
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from carto_auth import CartoAuth, _log, auth, cache
+from carto_auth import CartoAuth, CredentialsError, _log, auth, cache
 from carto_auth._identity import Identity
 from carto_auth._services import Services
-from carto_auth._stores import Entry, FileStore, Lock, default_store, document
-from carto_auth._token import is_time, is_usable_token
+from carto_auth._stores import NO_TOKEN, Entry, FileStore, Lock, Refusal, default_store, document, file_store, store_at
+from carto_auth._token import is_time, is_usable_token, jwt_expiration
 
 # Modes, signals and users here are those of POSIX.
 resource = pytest.importorskip("resource")
@@ -154,6 +156,7 @@ def test_accounts_share_a_file_and_are_forgotten_one_by_one(file):
 texts = st.text(max_size=9) | st.lists(st.sampled_from(["&", "%", "%25", "%26", "=", "a"]), max_size=9).map("".join)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy computer is no fault
 @given(st.builds(Identity, *[texts] * 6))
 def test_two_identities_never_have_one_name(identity):
     """For each can be had back from its name."""
@@ -214,6 +217,35 @@ def test_entries_that_are_long_over_go_with_the_next_save(file, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: LATER + 31.0 * 86_400)
     save(file, "new", application("d"), expiration=LATER + 32 * 86_400)
     assert [loaded(file, application(c)) for c in "abcd"] == [None, "renewable", "over", "new"]
+
+
+def test_a_full_file_makes_room_of_what_has_ended_and_never_of_a_good_token(file, monkeypatch):
+    monkeypatch.setattr(document, "LARGEST_FILE", 4000)
+    now = time.time()
+    save(file, "x" * 1500, application("ended"), expiration=now - 1)
+    save(file, "x" * 1500, application("good"), expiration=now + 1)
+    save(file, "new" * 500, application("renewable"), expiration=now - 1, refresh_token="r")
+    assert [bool(loaded(file, application(name))) for name in ("ended", "good", "renewable")] == [False, True, True]
+    with pytest.warns(UserWarning, match="full of other accounts' tokens"):
+        assert log_in(file, "y" * 1500) == "y" * 1500
+    assert [bool(loaded(file, application(name))) for name in ("good", "renewable", "an-id")] == [True, True, False]
+
+
+def test_a_refusal_stands_beside_the_token_or_alone_and_is_no_login(file):
+    refusal = Refusal(LATER, "Quota.")
+    for entry in (Entry(NO_TOKEN, None, refusal=refusal), Entry.of(kept()).replaced(refusal=refusal)):
+        FileStore(application(), file).save(entry)
+        assert FileStore(application(), file).load() == entry
+        save(file, "other", application("b"))
+        FileStore(application("b"), file).forget()
+        found = cache.load_cache_file(file)
+        assert (found and found["access_token"]) == (entry.token.text or None)
+
+
+@pytest.mark.parametrize("refusal", [7, {}, {"until": "x", "message": "m"}, {"until": LATER, "message": "a\nb"}])
+def test_an_absurd_refusal_is_none(refusal, file):
+    file.write_bytes(a_file(refusal=refusal))
+    assert FileStore(application(), file).load().refusal is None
 
 
 # ---- private -------------------------------------------------------------------------------------
@@ -556,6 +588,66 @@ def test_the_default_place_is_that_of_the_moment(monkeypatch, tmp_path):
     assert (copy.load(), copy.place) == (None, tmp_path / ".carto-auth" / "token_m2m.json")
     monkeypatch.setenv("CARTO_AUTH_CACHE", str(tmp_path / "named.json"))
     assert default_store(application()).place == str(tmp_path / "named.json")
+
+
+def test_a_persons_login_goes_to_a_redis_only_when_the_call_names_it(monkeypatch):
+    """Everybody who used the fleet's Redis would be that person."""
+    pytest.importorskip("redis")
+    monkeypatch.setenv("CARTO_AUTH_CACHE", "redis://127.0.0.1:9/0")
+    assert default_store(person()).place == Path.home() / ".carto-auth" / "token_oauth.json"
+    assert default_store(application()).place == store_at("redis://127.0.0.1:9/0", person()).place
+
+
+def test_what_stays_behind_at_a_logout_is_told(monkeypatch, file):
+    """A home that was lent to a container, where nothing can be written."""
+    save(file, "lent")
+    monkeypatch.setattr(file_store, "unwritable_filepath", lambda mode: str(file))
+    carto = CartoAuth.from_m2m(api_base_url=BASE, client_id="an-id", client_secret="s")
+    with pytest.raises(CredentialsError, match=f"stays in {file}"):
+        carto.logout()
+
+
+SHADOWED = """
+import carto_auth
+carto = carto_auth.CartoAuth.from_m2m()
+print(carto.get_access_token().count("."))
+pending = carto_auth.CartoAuth.begin_oauth()
+print(len(pending.state))
+"""
+
+
+def test_scripts_that_are_called_like_modules_of_python_cost_no_token(carto_sandbox, tmp_path):
+    """Python finds those beside the script before its own."""
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    for name in ("secrets.py", "script.py"):
+        (folder / name).write_text("raise ValueError('not for import')" if name != "script.py" else SHADOWED)
+    done = subprocess.run([sys.executable, folder / "script.py"], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["2", "64"], done.stderr
+
+
+def test_nothing_in_memory_has_the_token_after_a_logout(carto_sandbox):
+    carto = CartoAuth.from_m2m()
+    token = carto.get_access_token()
+    carto.get_carto_dw_credentials()
+    carto.logout()
+    gc.collect()
+    holders = [one for one in gc.get_objects() if isinstance(one, dict) and "__name__" not in one]
+    assert [one for one in holders if any(value is token or value == token for value in one.values())] == []
+
+
+def test_on_a_computer_whose_clock_is_behind_no_ended_token_is_used(carto_sandbox, monkeypatch):
+    carto_sandbox.clock = StoppedClock()
+    ours = StoppedClock(carto_sandbox.clock.now - 120)
+    monkeypatch.setattr(time, "time", ours)
+    carto, used = CartoAuth.from_m2m(), set()
+    for _ in range(400):
+        token = carto.get_access_token()
+        assert jwt_expiration(token) > carto_sandbox.clock.now
+        used.add(token)
+        for clock in (ours, carto_sandbox.clock):
+            clock.now += 600
+    assert len(used) == carto_sandbox.count("/oauth/token")
 
 
 # ---- homes ---------------------------------------------------------------------------------------

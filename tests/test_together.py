@@ -305,3 +305,41 @@ def test_fork_while_a_thread_renews(file, outcome, requests, moment, slow_sandbo
     slow_sandbox.token_delay = 2
     assert printed(begin(FORK_IN_THE_MIDDLE, file and tmp_path / file, moment)) == outcome
     assert slow_sandbox.count(TOKEN) == requests
+
+
+# ---- called from where nobody expects it ---------------------------------------------------------
+
+INTERRUPTED = """
+import signal, time
+import filelock
+from carto_auth import CartoAuth, CredentialsError, _http
+carto = CartoAuth.from_m2m()
+now = time.time()
+time.time = lambda: now + 90_000
+told = []
+
+def handler(*_):
+    for call in (carto.get_access_token, lambda: CartoAuth.from_m2m().get_access_token(), carto.logout):
+        began = time.monotonic()
+        try:
+            told.append(type(call()).__name__)
+        except CredentialsError:
+            told.append("error")
+        assert time.monotonic() - began < 20
+
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 1)
+try:
+    told.append(type(carto.get_access_token()).__name__)
+except CredentialsError:
+    told.append("error")
+print(*told)
+"""
+
+
+def test_a_signal_handler_in_the_middle_of_a_request_waits_for_nobody(carto_sandbox, begin):
+    """And asserts are no part of the program."""
+    CartoAuth.from_m2m()
+    carto_sandbox.token_delay = 2
+    process = begin(INTERRUPTED, env={**os.environ, "PYTHONOPTIMIZE": "1"})
+    assert printed(process) == "error str bool error"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import random
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +135,7 @@ class _Retries(Retry):
             pool: Any = _pool  # there is none for an answer that broke off
             raise MaxRetryError(pool, url or "", error or ResponseError("no time for another try"))
         following = super().increment(method, url, response, error, _pool, _stacktrace)
-        following.wait = wait + random.random() * JITTER_SECONDS if wait else 0.0  # noqa: S311 - chance enough
+        following.wait = wait + os.urandom(1)[0] / 256 * JITTER_SECONDS if wait else 0.0
         if response is not None:
             response.close()  # else urllib3 reads it to its end, which may never come
         _log.debug("trying again: %s", f"status {response.status}" if response is not None else type(error).__name__)

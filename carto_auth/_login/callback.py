@@ -170,7 +170,7 @@ def _listen_in_time(port: int, callback: CallbackServer[Any]) -> list[_Server]:
     last = _lingering.pop(os.getpid(), None)
     if last is not None:
         last._close()
-    deadline = time.monotonic() + 1.5 * LINGER_SECONDS
+    deadline = time.monotonic() + 2 * LINGER_SECONDS
     while True:
         try:
             return _listen(port, callback)

@@ -19,5 +19,5 @@ def page(title: str, content: str, *, kind: Kind = "", banner: str = "") -> str:
         kind: what it tells.
         banner: a line above all of it.
     """
-    template = resources.files(__package__).joinpath("page.html").read_text("utf-8")
+    template = resources.files("carto_auth._login").joinpath("page.html").read_text("utf-8")
     return Template(template).substitute(title=title, content=content, kind=kind, banner=banner)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from carto_auth._frames import clears_its_frames
 from carto_auth._trust import require_secure
 from carto_auth.errors import LoginDenied, LoginFailed
@@ -48,23 +50,21 @@ class PendingLogin(_OfAccount[Account]):
 
     Attributes:
         url: the page to send the person to.
-        state: the random text that ``url`` carries and the answer brings back (RFC 6749 section 4.1.1): an app
-            with its own redirect URI finds the login by it.
+        state: the random text that ``url`` carries and the answer brings back (RFC 6749 section 4.1.1). An app must
+            find the login by the browser's own session, and not by this alone (section 10.12).
 
     Raises:
         UntrustedAddress: ``redirect_uri`` is neither https nor on this computer.
-        CredentialsError: there is no organization of the login's name.
+        ServerError, ServiceUnreachable: CARTO did not say which organization the login's name is.
     """
 
     def __init__(
         self, account: Callable[[dict[str, Any]], Account], login: _Login, redirect_uri: str | None = None
     ) -> None:
-        import secrets
-
         if redirect_uri is not None:
             require_secure(redirect_uri.partition("?")[0], "redirect_uri")
             login.redirect_uri = redirect_uri
-        self.state: str = secrets.token_urlsafe(32)
+        self.state: str = os.urandom(32).hex()
         self.url: str = login.get_authorize_url(self.state)
         self._account = account
         self._login = login
@@ -88,7 +88,11 @@ class PendingLogin(_OfAccount[Account]):
         """
         if self._is_over:
             raise _answered()
-        code = self._code_in(answer)
+        try:
+            code = self._login.get_authorization_code(answer)
+        except LoginDenied:
+            self._is_over = True
+            raise
         if self._token_info is None:
             self._token_info = self._info_for(code)
         elif code not in self._sent_codes:
@@ -96,13 +100,6 @@ class PendingLogin(_OfAccount[Account]):
         account = self._account(self._token_info)
         self._is_over = True
         return account
-
-    def _code_in(self, answer: str) -> str:
-        try:
-            return self._login.get_authorization_code(answer)
-        except LoginDenied:
-            self._is_over = True
-            raise
 
     def _info_for(self, code: str) -> dict[str, Any]:
         mine = object()

@@ -23,34 +23,11 @@ _ELSEWHERE = (
     *("JUPYTERHUB_API_URL", "JUPYTERHUB_USER", "KAGGLE_KERNEL_RUN_TYPE"),
     *("SAGEMAKER_INTERNAL_IMAGE_URI", "SM_CURRENT_HOST", "REMOTE_CONTAINERS", "VSCODE_IPC_HOOK_CLI"),
 )
+#: Where nothing forwards the callback's port either: a Databricks notebook or job, a GitHub Codespace in a web page.
+_NOTHING_FORWARDED = ("DATABRICKS_RUNTIME_VERSION", "CODESPACES")
 _SAGEMAKER_STUDIO = "/opt/ml/metadata/resource-metadata.json"
 
 # ---- where the browser is ------------------------------------------------------------------------
-
-
-def in_colab() -> bool:
-    """Whether this is Google Colab: the browser is the person's, and the callback's port is on Google's machine."""
-    return "google.colab" in sys.modules
-
-
-def in_databricks() -> bool:
-    """Whether this is a Databricks notebook or job."""
-    return bool(os.environ.get("DATABRICKS_RUNTIME_VERSION"))
-
-
-def in_codespaces() -> bool:
-    """Whether this is a GitHub Codespace, whose VS Code may run in a web page that forwards no port."""
-    return bool(os.environ.get("CODESPACES"))
-
-
-def in_wsl() -> bool:
-    """Whether this is the Windows Subsystem for Linux; browsers in Windows reach its ports as ``localhost``."""
-    return sys.platform == "linux" and bool(os.environ.get("WSL_DISTRO_NAME"))
-
-
-def in_container() -> bool:
-    """Whether this is a Docker or Podman container."""
-    return os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")
 
 
 def has_display() -> bool:
@@ -86,8 +63,8 @@ def _command_in(browser: str) -> str:
 
 def browser_is_elsewhere() -> bool:
     """Whether the person's browser runs on another machine, so that it cannot reach a callback on this one."""
-    if in_colab() or in_databricks() or in_codespaces():
-        return True  # whatever BROWSER says: nobody sits at that machine, and nothing forwards its ports
+    if "google.colab" in sys.modules or any(os.environ.get(variable) for variable in _NOTHING_FORWARDED):
+        return True  # whatever BROWSER says: nobody sits at that machine
     if named_browsers():
         return False
     if any(os.environ.get(variable) for variable in _ELSEWHERE) or os.path.exists(_SAGEMAKER_STUDIO):
@@ -97,9 +74,10 @@ def browser_is_elsewhere() -> bool:
 
 def why_no_browser() -> str:
     """What to tell the person when no browser could be opened."""
-    if in_wsl():
+    if sys.platform == "linux" and os.environ.get("WSL_DISTRO_NAME"):
         return "No browser could be opened from WSL. BROWSER may name a command that opens one in Windows."
-    where = "in this container" if in_container() else "here"
+    is_container = os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")
+    where = "in this container" if is_container else "here"
     return f"No browser could be opened {where}, so this login needs an access code, copied by hand."
 
 

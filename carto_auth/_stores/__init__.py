@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from carto_auth._stores.base import CARTOS_ACCOUNTS, NO_TOKEN, Entry, Lock, Refusal, Store, looks
 from carto_auth._stores.file_store import DefaultFileStore, FileStore
 from carto_auth._stores.places import in_redis, named_by_environment
@@ -26,6 +28,7 @@ __all__ = [
     "default_store",
     "looks",
     "store_at",
+    "store_elsewhere",
 ]
 
 
@@ -54,3 +57,9 @@ def default_store(identity: Identity) -> Store:
     store = store_at(named, identity)
     store.is_default = True
     return store
+
+
+def store_elsewhere(place: str | PathLike[str], identity: Identity) -> Store:
+    """The store for a place that a pickle of carto-auth 0.2.0 names; its default file may be that of another home."""
+    default = os.path.join(".carto-auth", f"token_{identity.mode}.json")
+    return default_store(identity) if os.fspath(place).endswith(default) else store_at(place, identity)

@@ -79,7 +79,7 @@ def entries_of(document: Document) -> Iterator[tuple[Identity, Entry]]:
     """All entries; the flat one as the login that its token hints at."""
     for key, kept in _tokens(document).items():
         identity, entry = Identity.parsed(key), Entry.of(kept)
-        if identity is not None and entry is not None:
+        if identity is not None and entry is not None and entry.token.text:
             yield identity, entry
     flat_entry = _flat_entry(document)
     if flat_entry is not None:

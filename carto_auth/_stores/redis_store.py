@@ -7,8 +7,6 @@ import json
 import os
 import time
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
 
 from carto_auth import _log
 from carto_auth._identity import Identity
@@ -19,8 +17,12 @@ from carto_auth._token import jwt_claims
 from carto_auth._trust import ca_bundle, is_cartos_base_url, split_url
 from carto_auth.errors import CredentialsError, InvalidCredential, MissingDependency
 
+# Type checkers take this name for true; typing would cost a start more than all of this package does.
+TYPE_CHECKING = False
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     import redis
 
@@ -41,6 +43,9 @@ _QUICK_SECONDS = 0.15
 
 #: Seconds after which the lock of a process that died is free. A request takes no longer (60 s).
 LOCK_SECONDS = 70
+
+#: Seconds; nobody keeps a quota's refusal for longer.
+_DAY_SECONDS = 86_400.0
 
 #: What may follow the ``?`` of an address; the second half only that of ``rediss://``.
 _OPTIONS = {"db", "username", "password"}
@@ -101,12 +106,11 @@ class RedisStore(Store):
     def save(self, entry: Entry) -> None:
         """Keep an entry until its token's end; for good if it can be renewed by a refresh token."""
         self._save_here(entry)
-        left = (entry.token.end or 0.0) - time.time()
-        lifetime = None if entry.token.refresh_token else max(1, int(left))
+        lifetime = None if entry.token.refresh_token else max(1, int(entry.end - time.time()))
         self._ask(lambda client: client.set(self._key, json.dumps(entry.as_json()), ex=lifetime))
 
     def check(self, *, writing: bool = False) -> None:
-        self._ask(lambda client: client.ping())
+        self._ask(lambda client: client.get(self._key))
 
     def accounts(self) -> Iterator[tuple[Identity, Entry]]:
         keys: list[bytes] = []
@@ -119,8 +123,11 @@ class RedisStore(Store):
                 yield identity, entry
 
     def forget(self) -> bool:
-        here = self._local.forget()
-        return bool(self._ask(lambda client: client.delete(self._key))) or here
+        try:
+            there = bool(self._ask(lambda client: client.delete(self._key)))
+        finally:
+            here = self._local.forget()
+        return here or there
 
     @contextmanager
     def locked(self) -> Iterator[str]:
@@ -153,13 +160,16 @@ class RedisStore(Store):
     def _believed(self, entry: Entry | None) -> Entry | None:
         """What of an entry is taken: anybody who can write to Redis may have put it there.
 
-        Not another application's token; and of API base URLs, as of those that come from the network, CARTO's own.
+        Not another application's token; of API base URLs, as of those that come from the network, CARTO's own; and no
+        refusal for longer than a day.
         """
         if entry is None:
             return None
         own = self.identity.client_id
         if self.identity.mode == "m2m" and jwt_claims(entry.token.text).get("azp", own) != own:
             return None
+        if entry.refusal is not None and entry.refusal.until > time.time() + _DAY_SECONDS:
+            entry = entry.replaced(refusal=None)
         url = entry.api_base_url
         return entry if url and is_cartos_base_url(url) else entry.replaced(api_base_url=None)
 
@@ -170,9 +180,9 @@ class RedisStore(Store):
             _log.debug("no copy of what is in Redis is kept in %s (%s)", self._local.shown, error.strerror)
 
     def _ask(self, words: Callable[[redis.Redis], Any]) -> Any:
-        """Ask at the address that has the password, which did not come along with a pickle."""
+        """Ask at the address; after a journey, at the one of the environment that has the password as well."""
         named = named_by_environment()
-        return _ask(named if _without_secrets(named) == self.shown else self._url, words)
+        return _ask(named if _without_secrets(named) == self._url else self._url, words)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_place": self.shown, "_url": self.shown}
@@ -197,7 +207,7 @@ def _checked(url: str) -> str:
         InvalidCredential: it cannot.
     """
     parts = split_url(url)
-    options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    options = {option.partition("=")[0] for option in parts.query.split("&") if option}
     unknown = options - _OPTIONS - (_TLS_OPTIONS if parts.scheme == "rediss" else set())
     problem = ""
     if not parts.scheme or parts.fragment or "@" in parts.query:
@@ -217,7 +227,8 @@ def _checked(url: str) -> str:
 
 def _without_secrets(url: str) -> str:
     parts = split_url(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    options = "&".join(option for option in parts.query.split("&") if not option.startswith(("password=", "username=")))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{options and f'?{options}'}"
 
 
 # ---- words with Redis ----------------------------------------------------------------------------

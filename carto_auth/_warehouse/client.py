@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from google.api_core.client_options import ClientOptions
     from google.cloud import bigquery
 
-    from carto_auth._warehouse.google_credentials import Account
+    from carto_auth._warehouse.google_credentials import Account, WarehouseCredentials
     from carto_auth._warehouse.token import Warehouse
 
 
@@ -65,13 +65,10 @@ def bigquery_client(
             raise TypeError(f"get_carto_dw_client() takes no {name}: it comes from CARTO")
     from google.cloud import bigquery
 
-    from carto_auth._warehouse.google_credentials import WarehouseCredentials
-
     elsewhere = bigquery_url or os.environ.get("BIGQUERY_EMULATOR_HOST")
     client_options["client_options"] = _with_endpoint(client_options.get("client_options"), elsewhere)
-    project_id, token = account.get_carto_dw_credentials()
-    credentials = WarehouseCredentials(account, warehouse, token)
-    client = bigquery.Client(project=project_id, credentials=credentials, **client_options)
+    credentials = google_credentials(account, warehouse)
+    client = bigquery.Client(project=credentials.project_id, credentials=credentials, **client_options)
     if "_http" not in client_options and hasattr(client, "_http"):
         # Else requests looks into ~/.netrc, and sends what it finds there in the place of the token.
         client._http.auth = _nothing_else
@@ -81,6 +78,19 @@ def bigquery_client(
         untyped: Any = client  # type checkers want methods left as they are
         untyped._ensure_bqstorage_client = _no_storage_api
     return client
+
+
+def google_credentials(account: Account, warehouse: Warehouse) -> WarehouseCredentials:
+    """Google credentials for the account's warehouse, with its ``project_id``, which renew themselves.
+
+    Raises:
+        MissingDependency: the extra ``carto-dw`` is not installed.
+        CredentialsError: CARTO gave no warehouse token.
+    """
+    require_bigquery()
+    from carto_auth._warehouse.google_credentials import WarehouseCredentials
+
+    return WarehouseCredentials(account, warehouse, *account.get_carto_dw_credentials())
 
 
 def _nothing_else(request: Any) -> Any:

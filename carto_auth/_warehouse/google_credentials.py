@@ -39,15 +39,16 @@ class WarehouseRefreshError(google.auth.exceptions.RefreshError, CredentialsErro
 
 
 class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
-    """Google credentials whose tokens come from CARTO.
+    """Google credentials whose tokens come from CARTO, with the warehouse's ``project_id``.
 
     ``google-auth`` calls :meth:`refresh` ahead of the expiry and when BigQuery answers 401. They can be
     pickled, and renew themselves wherever their account can. (A ``bigquery.Client`` cannot be
     pickled; Google's client says so itself.)
     """
 
-    def __init__(self, account: Account, warehouse: Warehouse, token: str) -> None:
+    def __init__(self, account: Account, warehouse: Warehouse, project_id: str, token: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.project_id = project_id
         self._account = account
         self._warehouse = warehouse
         self._here: dict[int, _Process] = {}
@@ -55,7 +56,7 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
 
     def with_quota_project(self, quota_project_id: str) -> WarehouseCredentials:
         """The same credentials, whose use counts towards another project's quota."""
-        other = WarehouseCredentials(self._account, self._warehouse, self.token or "")
+        other = WarehouseCredentials(self._account, self._warehouse, self.project_id, self.token or "")
         other._quota_project_id = quota_project_id
         return other
 

@@ -27,7 +27,7 @@ from authlib.oauth2.rfc9207 import IssuerParameter
 from flask import Blueprint, Response, current_app, has_app_context, jsonify, request
 from werkzeug.datastructures import MultiDict
 
-from carto_auth._services import AUDIENCE
+from carto_auth._services import AUDIENCE, CLIENT_ID
 from carto_auth.sandbox.state import CODE_LIFETIME, Application, Code, Login, RefreshToken
 
 if TYPE_CHECKING:
@@ -241,6 +241,8 @@ class _AuthorizationCodeGrant(authlib_grants.AuthorizationCodeGrant):  # type: i
                 parameters["code_challenge_method"],
                 request.user,
                 state.now() + CODE_LIFETIME,
+                # Whether CARTO's own client may have refresh tokens is not known: a switch decides.
+                "offline_access" in parameters.get("scope", "").split() and request.client.client_id != CLIENT_ID,
             )
         )
 
@@ -263,7 +265,9 @@ class _AuthorizationCodeGrant(authlib_grants.AuthorizationCodeGrant):  # type: i
         super().validate_token_request()
 
     def generate_token(self, *args: Any, include_refresh_token: bool = True, **kwargs: Any) -> Any:
-        wanted = include_refresh_token and self.server.state.switches.refresh_tokens
+        wanted = include_refresh_token and (
+            self.server.state.switches.refresh_tokens or self.request.authorization_code.is_offline
+        )
         return super().generate_token(*args, include_refresh_token=wanted, **kwargs)
 
 

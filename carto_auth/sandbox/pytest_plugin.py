@@ -22,8 +22,11 @@ def carto_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
     """A running sandbox. The environment leads to it, and the home folder is the test's temporary one."""
     # Here and not above: pytest imports this module at every start wherever the package is installed.
     from carto_auth.sandbox import CartoSandbox
+    from carto_auth.sandbox.turns import CallbackInTurn
 
     with CartoSandbox() as sandbox:
+        # Tests may run at the same time (pytest-xdist), and all logins come back to the same port.
+        monkeypatch.setattr("carto_auth._login.person.CallbackServer", CallbackInTurn)
         for name, value in (sandbox.environment() | dict.fromkeys(_OF_THE_HOME, "")).items():
             if value:
                 monkeypatch.setenv(name, value)

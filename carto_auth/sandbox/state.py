@@ -145,6 +145,8 @@ class Code:
     code_challenge_method: str
     login: Login
     expires_at: float
+    #: Whether the client asked for a refresh token, and may have one.
+    is_offline: bool = False
 
     def get_redirect_uri(self) -> str:
         return self.redirect_uri

@@ -52,6 +52,7 @@ def python(carto, callback_port, debugging_port, tmp_path, monkeypatch, program,
         ">/dev/null 2>&1",
     )
     monkeypatch.setenv("BROWSER", str(chromium))
+    monkeypatch.setenv("DISPLAY", ":0")
     process = subprocess.Popen(
         [sys.executable, "-c", log_in("timeout=120")],
         stdin=subprocess.DEVNULL,

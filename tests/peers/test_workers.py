@@ -1,4 +1,4 @@
-"""A fleet's workers: Dask's and Spark's own, as processes of theirs start them."""
+"""A fleet's workers: those of Dask, Spark, Celery and gunicorn, as processes of theirs start them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import subprocess
 import sys
 
 import pytest
+import requests
+from redis_servers import Server, free_port
+from servers import wait_for
 
 # What the workers do. It is a program of its own, because they import what they are given from there.
 TASKS = """
@@ -55,20 +58,70 @@ main(lambda task, values: session.sparkContext.parallelize(list(values), 8).map(
 session.stop()
 """
 
+CELERY = """
+import subprocess, sys, time
+from app import app, job, person, token_of
+from tasks import main
+
+def run(task, values):
+    task = {"token_of": token_of, "job": job, "person": person}[task.__name__]
+    asked = [task.delay(value) for value in values]
+    return [one.get(timeout=60) for one in asked]
+
+if __name__ == "__main__":
+    command = [sys.executable, "-m", "celery", "-A", "app", "worker", "--concurrency=4", "--loglevel=ERROR"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as worker:
+        try:
+            main(run)
+        finally:
+            worker.terminate()
+"""
+
+#: Celery's application, as its workers and whoever sends them tasks import it.
+CELERY_APP = """
+import os
+from celery import Celery
+import tasks
+
+app = Celery("app", broker=os.environ["BROKER"], backend=os.environ["BROKER"])
+app.conf.update(task_serializer="pickle", result_serializer="pickle", accept_content=["pickle"])
+token_of, job, person = (app.task(task) for task in (tasks.token_of, tasks.job, tasks.person))
+"""
+
+no_redis = pytest.mark.skipif(
+    shutil.which("redis-server") is None and not os.environ.get("CI"), reason="Debian: apt install redis-server"
+)
 no_java = pytest.mark.skipif(
     shutil.which("java") is None and not os.environ.get("CI"), reason="Debian: apt install default-jre-headless"
 )
 
 
-@pytest.fixture(params=[pytest.param(DASK, id="Dask"), pytest.param(SPARK, id="Spark", marks=no_java)])
+KINDS = [
+    pytest.param(DASK, id="Dask"),
+    pytest.param(SPARK, id="Spark", marks=no_java),
+    pytest.param(CELERY, id="Celery", marks=no_redis),
+]
+
+
+@pytest.fixture
+def broker(tmp_path):
+    with Server(tmp_path) as server:
+        yield server.address
+
+
+@pytest.fixture(params=KINDS)
 def told(request, carto, tmp_path):
     """What a cluster's workers were told, a pair of process and text each; and the sandbox they asked."""
     (tmp_path / "tasks.py").write_text(TASKS)
+    (tmp_path / "app.py").write_text(CELERY_APP)
     program = tmp_path / "program.py"
     program.write_text(request.param)
     environment = {"PYTHONPATH": str(tmp_path), "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
-    # A browser that would log in, so that it is by the worker's nature that nobody is asked.
-    environment["BROWSER"] = f"{sys.executable} -m carto_auth.sandbox.walker %s"
+    if request.param == CELERY:
+        environment |= {"BROKER": request.getfixturevalue("broker"), "C_FORCE_ROOT": "1"}
+    else:
+        # A browser that would log in, so that it is by the worker's nature that nobody is asked.
+        environment["BROWSER"] = f"{sys.executable} -m carto_auth.sandbox.walker %s"
     done = subprocess.run(
         [sys.executable, program],
         env={**os.environ, **environment},
@@ -91,3 +144,51 @@ def test_workers(told, carto):
     assert carto.count("/oauth/token") == 2  # the driver's and, after its logout, one for all of the jobs
     assert {error for _, error in told["people"]} == {"LoginRequired"}
     assert carto.count("/authorize") == 0
+
+
+WEB_APP = """
+import json, os
+from carto_auth import CartoAuth
+from tasks import person
+
+auth = CartoAuth.from_m2m()
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "application/json")])
+    told = {"process": os.getpid(), "token": auth.get_access_token()}
+    if environ["PATH_INFO"] == "/person":
+        told["error"] = person(0)[1]
+    return [json.dumps(told).encode()]
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["an object each", "one object, forked"])
+def test_gunicorn(carto, tmp_path, options):
+    carto.token_delay = 0.3
+    (tmp_path / "tasks.py").write_text(TASKS)
+    (tmp_path / "web.py").write_text(WEB_APP)
+    address = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "gunicorn", "--workers=3", f"--bind={address}", *options, "web:app"]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_for(lambda: _answers(address))
+            told = []
+            wait_for(lambda: told.append(_get(address)) or len({one["process"] for one in told}) == 3)
+            assert server.pid not in {one["process"] for one in told}
+            assert len({one["token"] for one in told}) == 1
+            assert _get(address, "person")["error"] == "LoginRequired"
+        finally:
+            server.terminate()
+    assert carto.count("/oauth/token") == 1
+    assert carto.count("/authorize") == 0
+
+
+def _get(address, path=""):
+    return requests.get(f"http://{address}/{path}", timeout=30).json()
+
+
+def _answers(address):
+    try:
+        return _get(address)
+    except requests.ConnectionError:
+        return None

@@ -1,0 +1,40 @@
+"""Turns at the redirect port: CARTO's redirect URI cannot change, so tests that run at the same time share one port."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from carto_auth._login.callback import CallbackServer
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+#: Seconds that a login waits for those of other tests.
+TURN_SECONDS = 100.0
+
+
+class CallbackInTurn(CallbackServer[Any]):
+    """The server of a login's callback, which begins when no other test of this user has one."""
+
+    def __init__(self, redirect_uri: str, judge: Any) -> None:
+        user = os.getuid() if hasattr(os, "getuid") else "user"
+        self._turn = FileLock(Path(tempfile.gettempdir()) / f"carto-sandbox-{user}.lock")
+        self._turn.acquire(timeout=TURN_SECONDS)
+        try:
+            super().__init__(redirect_uri, judge)
+        except BaseException:
+            self._turn.release()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            super().__exit__(kind, error, trace)
+        finally:
+            self._turn.release()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 
 from carto_auth import _log
 from carto_auth._fork import import_whole
@@ -228,6 +227,8 @@ class Account:
             return
         refusal = Refusal(time.time() + min(error.retry_after, _LONGEST_REFUSAL_SECONDS), error.message)
         refusals[self.source.identity] = refusal
+        from contextlib import suppress
+
         kept = self.store.load()
         entry = kept if kept is not None and not kept.is_flat else Entry(NO_TOKEN, None)
         with suppress(Exception):

@@ -214,7 +214,7 @@ class LoginSource(_AskingSource):
     def patience(self, token: Token | None) -> float:
         if self.renews_quietly(token):
             return RENEWAL_WAIT_SECONDS
-        if not self._may_ask() or not self._seams.may_log_in():
+        if self._interactive is False or not self._is_at_home() or not self._seams.may_log_in():
             return 0.0
         return RENEWAL_WAIT_SECONDS + min(self._timeout, LONGEST_WAIT_SECONDS)
 
@@ -271,9 +271,6 @@ class LoginSource(_AskingSource):
 
     def revoke(self, refresh_token: str) -> None:
         revoke_refresh_token(refresh_token, services=self._services)
-
-    def _may_ask(self) -> bool:
-        return self._interactive is not False and self._is_at_home()
 
     def _is_at_home(self) -> bool:
         return self._home == _this_process()

@@ -130,7 +130,7 @@ class Lock:
     #: Nothing can be locked here.
     IMPOSSIBLE = "impossible"
 
-    def __init__(self, state: str, release: Callable[[], object] = bool) -> None:
+    def __init__(self, state: str, release: Callable[[], object] = lambda: None) -> None:
         self.state = state
         self.release = release
 

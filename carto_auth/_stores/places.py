@@ -70,11 +70,6 @@ def named_by_environment() -> str:
     return os.environ.get("CARTO_AUTH_CACHE", "").strip()
 
 
-def default_place(mode: str) -> str:
-    """Where tokens of ``mode`` are kept when nobody names a place."""
-    return named_by_environment() or default_filepath(mode)
-
-
 def default_filepath(mode: str) -> str:
     """The default cache file for ``mode``. Nothing is made, and ``pathlib`` is not imported."""
     return os.path.join(home_dir(), f"token_{mode}.json")

@@ -250,14 +250,9 @@ class _Budget:
             raise OSError(errno.EIO, self.reason)
         return self.left
 
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            took = time.monotonic() - began
-            self.left -= took if took > _QUICK_SECONDS else 0.0
+    def count(self, took: float) -> None:
+        """Take off the seconds of a word."""
+        self.left -= took if took > _QUICK_SECONDS else 0.0
 
 
 #: By address, for the life of this process.
@@ -278,14 +273,16 @@ def _ask(url: str, words: Callable[[redis.Redis], Any]) -> Any:
             f"The Redis client cannot be imported ({error}).", remedy="Run: pip install 'carto-auth[redis]'"
         ) from None
     budget = _budgets.setdefault(url, _Budget())
-    seconds = budget.seconds()
+    seconds, began = budget.seconds(), time.monotonic()
     try:
-        with closing(_client(url, seconds)) as client, budget.counted():
+        with closing(_client(url, seconds)) as client:
             return _said(client, words)
     except (redis.RedisError, ValueError, CredentialsError) as error:
         reason = f"Redis: {_why(error)}"
         if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
             budget.left, budget.until, budget.reason = 0.0, time.monotonic() + PAUSE_SECONDS, reason
+    finally:
+        budget.count(time.monotonic() - began)
     raise OSError(errno.EIO, reason)
 
 

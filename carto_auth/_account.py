@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 
 from carto_auth import _log
 from carto_auth._fork import import_whole
@@ -19,16 +18,10 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from typing import Any, Protocol
+    from typing import Any
 
     from carto_auth._identity import Identity
-    from carto_auth._sources import TokenSource
-
-    class Seams(Protocol):
-        """The functions that a program may have replaced; see :mod:`carto_auth.auth`."""
-
-        def load(self, store: Store) -> Entry | None: ...
-        def save(self, store: Store, entry: Entry, api_base_url: str | None) -> None: ...
+    from carto_auth._sources import Seams, TokenSource
 
 
 #: Seconds until a renewal that failed while the token was still good is tried again.
@@ -144,7 +137,7 @@ class Account:
             return
         self._retry_at = time.time() + _LOOK_AGAIN_SECONDS
         try:
-            self._flight.do(lambda _: self._renew_once(token, 0.0, ahead=True), wait=0.0, is_for_all=_is_for_nobody)
+            self._flight.do(lambda _: self._renew_once(token, 0.0, ahead=True), wait=0.0)
         except CredentialsError as error:
             self._retry_at = time.time() + RETRY_SECONDS
             _log.debug("the token could not be renewed ahead of its end: %s", error.message)
@@ -163,7 +156,6 @@ class Account:
         self._flight.do(
             lambda may_wait: self._renew_once(before, patience if may_wait else 0.0, refused=refused),
             wait=patience or RENEWAL_WAIT_SECONDS,
-            is_for_all=_is_for_all,
         )
 
     def has_just_replaced_a_refused_token(self) -> bool:
@@ -228,6 +220,8 @@ class Account:
             return
         refusal = Refusal(time.time() + min(error.retry_after, _LONGEST_REFUSAL_SECONDS), error.message)
         refusals[self.source.identity] = refusal
+        from contextlib import suppress
+
         kept = self.store.load()
         entry = kept if kept is not None and not kept.is_flat else Entry(NO_TOKEN, None)
         with suppress(Exception):
@@ -354,12 +348,3 @@ def _refused_again(refusal: Refusal, left: float) -> CredentialsError:
     from carto_auth._http.answers import RateLimitedAnswer
 
     return RateLimitedAnswer(refusal.message, remedy=f"Try again in {int(left) + 1} s.", status=429, retry_after=left)
-
-
-def _is_for_all(error: BaseException) -> bool:
-    return isinstance(error, CredentialsError)
-
-
-def _is_for_nobody(error: BaseException) -> bool:
-    """A failure ahead of the end says nothing to those who need a token now."""
-    return False

@@ -10,7 +10,6 @@ import os
 
 # threading.RLock, without the import of threading, for which a start with a good token has no use.
 from _thread import RLock, get_ident
-from contextlib import suppress
 
 _importing = RLock()
 _forks_wait = False
@@ -26,6 +25,7 @@ def import_whole(*modules: str) -> bool:
     ``False`` where this thread was interrupted while it imported, so that it can have none of them now.
     """
     import logging  # noqa: F401 - see below
+    from contextlib import suppress
 
     _let_forks_wait()
     thread = get_ident()

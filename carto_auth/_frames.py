@@ -7,7 +7,6 @@ lines, but no variables of this package's. Frames of the program around it, and 
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import wraps
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
@@ -56,6 +55,8 @@ def clears_its_frames(cls: _Class) -> _Class:
 
 def _forget_variables(error: BaseException) -> None:
     """Empty the frames of ours in the traceback of ``error``, and in those of all that led to it."""
+    from contextlib import suppress
+
     left: list[BaseException | None] = [error]
     seen: set[int] = set()
     while left:

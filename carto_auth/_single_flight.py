@@ -31,14 +31,15 @@ class SingleFlight:
     def __init__(self) -> None:
         self._flights: dict[int, tuple[int, Future[None]]] = {}
 
-    def do(self, work: Callable[[bool], None], *, wait: float, is_for_all: Callable[[BaseException], bool]) -> None:
-        """Do ``work``, or wait for the thread that is at it, and share its end: success or error.
+    def do(self, work: Callable[[bool], None], *, wait: float) -> None:
+        """Do ``work``, or wait for the thread that is at it, and share its end: success or ``CredentialsError``.
+
+        Where it ended with another error, such as ``KeyboardInterrupt``, one of those who waited tries again.
 
         Args:
             work: what to do, given whether it may wait for others in turn.
             wait: seconds to wait for another thread; then the work is done all the same. With ``0`` the call returns
                 at once when another thread is at it.
-            is_for_all: whether an error concerns those who waited as well; if not, one of them tries again.
 
         Raises:
             CredentialsError: this very thread is at it.
@@ -65,7 +66,7 @@ class SingleFlight:
                 return
             if error is None:
                 return
-            if is_for_all(error):
+            if isinstance(error, CredentialsError):
                 raise error
 
     def _lead(self, work: Callable[[bool], None], mine: Future[None]) -> None:

@@ -12,8 +12,10 @@ from carto_auth._token import LATEST_TIME, is_token_expired, jwt_claims, jwt_exp
 from carto_auth.discovery import first_visit
 from carto_auth.errors import CredentialsError, LoginRequired, ServerError, TenantNotFound, Unauthorized
 from carto_auth.pkce import (
+    LOGIN_SECONDS,
     LONGEST_WAIT_SECONDS,
     login_required,
+    login_seconds,
     refresh_oauth_token_info,
     revoke_refresh_token,
 )
@@ -25,12 +27,15 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from carto_auth._services import Services
+    from carto_auth._stores import Entry, Store
     from carto_auth._token import Token
     from carto_auth.credentials import CliProfile
 
     class Seams(Protocol):
         """The functions that a program may have replaced; see :mod:`carto_auth.auth`."""
 
+        def load(self, store: Store) -> Entry | None: ...
+        def save(self, store: Store, entry: Entry, api_base_url: str | None) -> None: ...
         def log_in(self, open_browser: bool, org: str | None, **newer: Any) -> dict[str, Any]: ...
         def may_log_in(self) -> bool: ...
         def get_m2m_token(self, client_id: Any, client_secret: Any, services: Services) -> dict[str, Any]: ...
@@ -40,20 +45,10 @@ if TYPE_CHECKING:
 #: Seconds to wait for another process (or thread) that renews the same token: as long as a request may take.
 RENEWAL_WAIT_SECONDS = 60.0
 
-#: What a token service says of a refresh token that is not good any more, or not without its person (RFC 6749
-#: section 5.2, OpenID Connect Core section 3.1.2.6, Auth0).
-_ENDED = frozenset(
-    (
-        "invalid_grant",
-        "invalid_client",
-        "unauthorized_client",
-        "access_denied",
-        "login_required",
-        "interaction_required",
-        "consent_required",
-        "mfa_required",
-    )
-)
+#: What a token service says of a refresh token that is not good any more (RFC 6749 section 5.2), or not without its
+#: person (OpenID Connect Core section 3.1.2.6, Auth0).
+_ENDED = {"invalid_grant", "invalid_client", "unauthorized_client", "access_denied"}
+_NEEDS_A_PERSON = {"login_required", "interaction_required", "consent_required", "mfa_required"}
 
 #: This process; a copy of a source that finds itself in another one asks nobody for a login.
 _PROCESS = os.urandom(8)
@@ -125,7 +120,22 @@ class TokenSource:
         """
 
 
-class M2MSource(TokenSource):
+class _AskingSource(TokenSource):
+    """A source that asks CARTO's services, by functions that a program may have replaced."""
+
+    def __init__(
+        self, identity: Identity, advice: str, seams: Seams, services: Services, *, finds_base_url: bool
+    ) -> None:
+        super().__init__(identity, advice, services.accounts_url)
+        self._seams = seams
+        self._services = services
+        self._finds_base_url = finds_base_url
+
+    def base_url(self, access_token: str) -> str | None:
+        return self._seams.find_api_base_url(access_token, self._services) if self._finds_base_url else None
+
+
+class M2MSource(_AskingSource):
     """An M2M application, which gets tokens for its secret. The secret goes along in a pickle."""
 
     def __init__(
@@ -141,13 +151,12 @@ class M2MSource(TokenSource):
         super().__init__(
             Identity.of_application(services, client_id, api_base_url),
             "The token was refused although it is new. Try again; if it happens again, ask CARTO's support.",
-            services.accounts_url,
+            seams,
+            services,
+            finds_base_url=finds_base_url,
         )
-        self._seams = seams
-        self._services = services
         self._client_id = client_id
         self._client_secret = client_secret
-        self._finds_base_url = finds_base_url
 
     @property
     def sharing_key(self) -> tuple[object, ...]:
@@ -160,16 +169,14 @@ class M2MSource(TokenSource):
         return self._seams.get_m2m_token(self._client_id, self._client_secret, self._services)
 
     def base_url(self, access_token: str) -> str | None:
-        if not self._finds_base_url:
-            return None
         try:
-            return self._seams.find_api_base_url(access_token, self._services)
+            return super().base_url(access_token)
         except ServerError as error:
             error.remedy = "Pass api_base_url=, or set CARTO_API_BASE_URL. You will find it on the Developers page."
             raise
 
 
-class LoginSource(TokenSource):
+class LoginSource(_AskingSource):
     """A person's login: by a refresh token where there is one, else by asking the person.
 
     It remembers the process that it was made in. A copy elsewhere asks nobody, and does not use the refresh token: one
@@ -180,26 +187,25 @@ class LoginSource(TokenSource):
         self,
         seams: Seams,
         services: Services,
-        *,
         org: str | None,
         open_browser: bool,
-        interactive: bool | None,
-        timeout: float,
-        finds_base_url: bool,
+        *,
+        interactive: bool | None = None,
+        timeout: float = LOGIN_SECONDS,
+        finds_base_url: bool = False,
     ) -> None:
         super().__init__(
             Identity.of_person(services, org),
             "The login was revoked or has ended. Call logout() on this object, or run: carto-auth logout. "
             "Then log in again.",
-            services.accounts_url,
+            seams,
+            services,
+            finds_base_url=finds_base_url,
         )
-        self._seams = seams
-        self._services = services
         self._org = org
         self._open_browser = open_browser
         self._interactive = interactive
-        self._timeout = timeout
-        self._finds_base_url = finds_base_url
+        self._timeout = login_seconds(timeout)
         self._home = _this_process()
 
     def renews_quietly(self, token: Token | None) -> bool:
@@ -208,7 +214,7 @@ class LoginSource(TokenSource):
     def patience(self, token: Token | None) -> float:
         if self.renews_quietly(token):
             return RENEWAL_WAIT_SECONDS
-        if not self._may_ask() or not self._seams.may_log_in():
+        if self._interactive is False or not self._is_at_home() or not self._seams.may_log_in():
             return 0.0
         return RENEWAL_WAIT_SECONDS + min(self._timeout, LONGEST_WAIT_SECONDS)
 
@@ -219,7 +225,9 @@ class LoginSource(TokenSource):
             return refresh_oauth_token_info(token.refresh_token, services=self._services)
         except Unauthorized as error:
             _log.debug("the refresh token was refused: %s", error.message)
-            if error.error not in _ENDED:  # a proxy's answer, or a firewall's: the token may be good again
+            if (
+                error.error not in _ENDED | _NEEDS_A_PERSON
+            ):  # a proxy's answer, or a firewall's: the token may be good again
                 error.remedy = error.remedy or "Try again. If it does not help, run: carto-auth logout. Then log in."
                 raise
         return None
@@ -254,10 +262,8 @@ class LoginSource(TokenSource):
             tell(f"Using the CARTO login of {Owner(token.text).email or 'somebody'} that is kept here.")
 
     def base_url(self, access_token: str) -> str | None:
-        if not self._finds_base_url:
-            return None
         try:
-            return self._seams.find_api_base_url(access_token, self._services)
+            return super().base_url(access_token)
         except TenantNotFound as error:
             named = self._org if self._org and self._org.startswith("org_") else None
             error.remedy = first_visit(self._services, Owner(access_token).organization_id or named)
@@ -265,9 +271,6 @@ class LoginSource(TokenSource):
 
     def revoke(self, refresh_token: str) -> None:
         revoke_refresh_token(refresh_token, services=self._services)
-
-    def _may_ask(self) -> bool:
-        return self._interactive is not False and self._is_at_home()
 
     def _is_at_home(self) -> bool:
         return self._home == _this_process()

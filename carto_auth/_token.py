@@ -159,6 +159,19 @@ def is_time(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= LATEST_TIME
 
 
+def given_time(expiration: object) -> float | None:
+    """The ``expiration`` given to the constructor.
+
+    Raises:
+        TypeError: it is no number.
+    """
+    if expiration is None:
+        return None
+    if not isinstance(expiration, (int, float)) or expiration != expiration:  # NaN is not itself
+        raise TypeError(f"expiration must be POSIX seconds, an int or a float, not {type(expiration).__name__}")
+    return min(expiration, LATEST_TIME)
+
+
 # ---- JWT hints -----------------------------------------------------------------------------------
 
 

@@ -14,21 +14,14 @@ from carto_auth._request_auth import RequestAuth, base_url_for, with_renewal
 from carto_auth._services import Services
 from carto_auth._sources import CliSource, FixedSource, LoginSource, M2MSource, TokenSource
 from carto_auth._stores import Entry, Store, default_store, store_at, store_elsewhere
-from carto_auth._token import LATEST_TIME, Token, jwt_expiration
+from carto_auth._token import LATEST_TIME, Token, given_time, jwt_expiration
 from carto_auth._travel import Travels
 from carto_auth._whoami import WhoAmI
 from carto_auth.cache import load_cache_file, save_cache_file
 from carto_auth.discovery import get_api_base_url
 from carto_auth.errors import CredentialsError, LoginRequired
 from carto_auth.m2m import get_m2m_token_info
-from carto_auth.pkce import (
-    LOGIN_SECONDS,
-    CartoPKCE,
-    PendingLogin,
-    get_oauth_token_info,
-    login_seconds,
-    somebody_may_log_in,
-)
+from carto_auth.pkce import LOGIN_SECONDS, CartoPKCE, PendingLogin, get_oauth_token_info, somebody_may_log_in
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
@@ -152,38 +145,29 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
         self._client_id = client_id
         self._client_secret = client_secret
         self._own_warehouse: Warehouse | None = None
-        self._set_up(api_base_url, interactive=interactive, timeout=timeout, services=services)
+        self._set_up(services, api_base_url, interactive=interactive, timeout=timeout)
         if cache_filepath:
             self._keep_in(store_at(cache_filepath, self._account.source.identity))
         if access_token:
-            self._account.token = Token.of(access_token, _time(expiration))
+            self._account.token = Token.of(access_token, given_time(expiration))
             self._account.keep()
 
     def _set_up(
-        self,
-        api_base_url: str | None,
-        *,
-        interactive: bool | None = None,
-        timeout: float = LOGIN_SECONDS,
-        services: Services | None = None,
-        finds_base_url: bool = False,
-        source: TokenSource | None = None,
+        self, services: Services | None, api_base_url: str | None, *, finds_base_url: bool = False, **asking: Any
     ) -> None:
         """Build the account. Apart from ``__init__``, since a subclass may have the constructor of carto-auth 0.2.0."""
-        self._services = services or Services.from_environment()
-        if source is None and self._mode == "m2m":
-            known = (self._client_id, self._client_secret, api_base_url)
-            source = M2MSource(SEAMS, self._services, *known, finds_base_url=finds_base_url)
-        elif source is None:
-            source = LoginSource(
-                SEAMS,
-                self._services,
-                org=self._org,
-                open_browser=self._open_browser,
-                interactive=interactive,
-                timeout=timeout if timeout == LOGIN_SECONDS else login_seconds(timeout),
-                finds_base_url=finds_base_url,
-            )
+        known = services or Services.from_environment()
+        source: TokenSource
+        if self._mode == "m2m":
+            application = (self._client_id, self._client_secret, api_base_url)
+            source = M2MSource(SEAMS, known, *application, finds_base_url=finds_base_url)
+        else:
+            source = LoginSource(SEAMS, known, self._org, self._open_browser, finds_base_url=finds_base_url, **asking)
+        self._get_from(source, known, api_base_url)
+
+    def _get_from(self, source: TokenSource, services: Services, api_base_url: str | None) -> None:
+        """Build the account of a source."""
+        self._services = services
         self._cache = Store(source.identity)
         self._account = Account(source, self._cache, SEAMS, api_base_url)
 
@@ -229,7 +213,7 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
         """
         org = credentials.organization(org)
         auth = cls("oauth", api_base_url=api_base_url, use_cache=use_cache, open_browser=open_browser, org=org)
-        auth._set_up(api_base_url, interactive=interactive, timeout=timeout, services=services, finds_base_url=True)
+        auth._set_up(services, api_base_url, finds_base_url=True, interactive=interactive, timeout=timeout)
         auth._start(cache_filepath)
         return auth
 
@@ -253,16 +237,13 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
             ServerError, ServiceUnreachable: ``org`` is a name, and CARTO did not say which organization that is.
         """
         org = credentials.organization(org)
-        return PendingLogin(
-            partial(cls._logged_in, org, services),
-            CartoPKCE(False, org, interactive=False, services=services),
-            redirect_uri,
-        )
+        login = CartoPKCE(False, org, interactive=False, services=services)
+        return PendingLogin(partial(cls._logged_in, org, services), login, redirect_uri)
 
     @classmethod
     def _logged_in(cls, org: str | None, services: Services | None, info: Mapping[str, Any]) -> Self:
         auth = cls("oauth", use_cache=False, open_browser=False, org=org)
-        auth._set_up(None, interactive=False, services=services, finds_base_url=True)
+        auth._set_up(services, None, finds_base_url=True, interactive=False)
         auth._account.take(info)
         return auth
 
@@ -313,7 +294,7 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
                 remedy="Pass one of them.",
             )
         auth = cls("m2m", use_cache=use_cache, **vars(found))
-        auth._set_up(found.api_base_url, services=known, finds_base_url=found.api_base_url is None)
+        auth._set_up(known, found.api_base_url, finds_base_url=not found.api_base_url)
         auth._start(cache_filepath)
         return auth
 
@@ -375,7 +356,7 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
     def _with_token(cls, api_base_url: str, token: Token, source: TokenSource, services: Services) -> Self:
         """An object with a token that is kept in no cache."""
         auth = cls("oauth", api_base_url=api_base_url, use_cache=False)
-        auth._set_up(api_base_url, services=services, source=source)
+        auth._get_from(source, services, api_base_url)
         auth._account.token = token
         return auth
 
@@ -533,9 +514,8 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
         from carto_auth.restricted import Restriction, TokensApi, restricted_token, store_beside
 
         restriction = Restriction.of(grants, allowed_apis, referers, expiration, name)
-        api = TokensApi(
-            base_url_for(self, "CARTO's Tokens API"), partial(with_renewal, self), self._is_api_access_token
-        )
+        base_url = base_url_for(self, "CARTO's Tokens API")
+        api = TokensApi(base_url, partial(with_renewal, self), self._is_api_access_token)
         store = store_beside(self._account.store, self.get_access_token(), restriction, api.base_url)
         return RestrictedAuth._made(self._services, restriction, api, store, restricted_token(restriction, api, store))
 
@@ -591,9 +571,7 @@ class RestrictedAuth(CartoAuth):
     def _made(
         cls, services: Services, restriction: Restriction, tokens_api: TokensApi, kept_in: Store, token: Token
     ) -> Self:
-        auth = cls("oauth", api_base_url=tokens_api.base_url, use_cache=False, open_browser=False)
-        auth._set_up(tokens_api.base_url, services=services, source=_restricted(services, "has come to its end"))
-        auth._account.token = token
+        auth = cls._with_token(tokens_api.base_url, token, _restricted(services, "has come to its end"), services)
         auth._tokens_api, auth._kept_in, auth._restriction = tokens_api, kept_in, restriction
         return auth
 
@@ -645,19 +623,6 @@ def _restricted(services: Services, end: str) -> FixedSource:
         f"The restricted token {end}.",
         "Call restricted_to() on the account's object for another.",
     )
-
-
-def _time(expiration: object) -> float | None:
-    """The ``expiration`` given to the constructor.
-
-    Raises:
-        TypeError: it is no number.
-    """
-    if expiration is None:
-        return None
-    if not isinstance(expiration, (int, float)) or expiration != expiration:  # NaN is not itself
-        raise TypeError(f"expiration must be POSIX seconds, an int or a float, not {type(expiration).__name__}")
-    return min(expiration, LATEST_TIME)
 
 
 SEAMS = _Seams()

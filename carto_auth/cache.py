@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from carto_auth._frames import clears_frames
 from carto_auth._stores import document, file_store, places
 
@@ -25,6 +23,7 @@ def get_home_dir() -> Path:
     Where there is no usable home, it is the folder that the operating system has for caches. The folder is made if it
     is not there, as far as that can be: callers may write to it.
     """
+    from contextlib import suppress
     from pathlib import Path
 
     folder = Path(places.home_dir())

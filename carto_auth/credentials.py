@@ -439,9 +439,11 @@ def holds_content(text: str) -> bool:
 
     That is JSON, several lines, a long word such as a secret or a token, or Base64. A file that is there is a file.
     """
+    if os.path.exists(text):
+        return False
     # Base64 of a JSON object begins like this, and so does a JWT.
     is_content = re.search(r'[{}"\r\n]', text) or re.fullmatch(r"[\w+=-]{32,}|e[wy][\w+/=.-]{18,}", text)
-    return is_content is not None and not os.path.exists(text)
+    return is_content is not None
 
 
 def _json_object(path: str, remedy: str) -> dict[str, Any]:

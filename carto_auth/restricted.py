@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -179,7 +178,7 @@ def store_beside(store: Store, access_token: str, restriction: Restriction, api_
     return store.beside(identity) if account or store.identity.mode == "m2m" else Store(identity)
 
 
-def _alone(store: Store) -> AbstractContextManager[str]:
+def _alone(store: Store) -> Lock:
     """Lock all restricted tokens of a login or application, so that not each map leaves a lock file."""
     identity = store.identity.replaced(account="", restriction="")
     return store.beside(identity).locked_within(_WAIT_SECONDS)

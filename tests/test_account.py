@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from unittest.mock import Mock
 
 import pytest
@@ -90,9 +89,8 @@ class Memory(Store):
         found, self.entry = self.entry is not None, None
         return found
 
-    @contextmanager
     def locked(self):
-        yield self.lock
+        return Lock(self.lock)
 
 
 class Seams:

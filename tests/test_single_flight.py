@@ -48,8 +48,8 @@ def waiting(monkeypatch):
     return waiting
 
 
-def start(pool, flight, work, *, wait=LONG, is_for_all=lambda error: True):
-    return pool.submit(flight.do, work, wait=wait, is_for_all=is_for_all)
+def start(pool, flight, work, *, wait=LONG):
+    return pool.submit(flight.do, work, wait=wait)
 
 
 def lead(pool, flight, work):
@@ -59,7 +59,7 @@ def lead(pool, flight, work):
     return leader
 
 
-@pytest.mark.parametrize("error", [None, ValueError("for all")], ids=["success", "error"])
+@pytest.mark.parametrize("error", [None, CredentialsError("for all")], ids=["success", "error"])
 def test_one_does_the_work_and_the_others_share_what_comes_of_it(error, flight, pool, waiting):
     work = Work(error)
     threads = [lead(pool, flight, work), *(start(pool, flight, work) for _ in range(7))]
@@ -75,7 +75,7 @@ def test_one_does_the_work_and_the_others_share_what_comes_of_it(error, flight, 
 def test_after_an_error_that_is_not_for_all_another_thread_tries(flight, pool, waiting):
     failing, succeeding = Work(KeyboardInterrupt()), Work()
     leader = lead(pool, flight, failing)
-    other = start(pool, flight, succeeding, is_for_all=lambda error: isinstance(error, ValueError))
+    other = start(pool, flight, succeeding)
     wait_for(lambda: waiting)
     succeeding.go_on.set()
     failing.go_on.set()
@@ -99,11 +99,11 @@ def test_a_thread_does_not_wait_for_itself(flight):
 
     def work(may_wait):
         assert may_wait
-        flight.do(work, wait=0.0, is_for_all=lambda error: True)  # who does not wait gets nothing
+        flight.do(work, wait=0.0)  # who does not wait gets nothing
         with pytest.raises(CredentialsError, match="signal handler"):
-            flight.do(work, wait=LONG, is_for_all=lambda error: True)
+            flight.do(work, wait=LONG)
 
-    flight.do(work, wait=LONG, is_for_all=lambda error: True)
+    flight.do(work, wait=LONG)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -114,7 +114,7 @@ def test_a_forked_process_begins_with_no_work_under_way(flight, pool):
     child = os.fork()
     if child == 0:
         begun = []
-        flight.do(begun.append, wait=LONG, is_for_all=lambda error: True)
+        flight.do(begun.append, wait=LONG)
         os._exit(0 if begun == [True] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     work.go_on.set()

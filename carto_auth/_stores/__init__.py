@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = [
     "CARTOS_ACCOUNTS",
     "NO_TOKEN",
-    "DefaultFileStore",
     "Entry",
     "FileStore",
     "Lock",

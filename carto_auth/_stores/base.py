@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
 
 from carto_auth._services import Services
 from carto_auth._token import LATEST_TIME, Token, is_time, is_usable_token
@@ -122,7 +121,7 @@ class Entry(Value):
 
 
 class Lock:
-    """What came of trying to lock an account."""
+    """What came of trying to lock an account; a ``with`` statement tells it, and ends the lock if there is one."""
 
     #: It is locked until the ``with`` statement ends.
     HELD = "held"
@@ -131,6 +130,16 @@ class Lock:
     #: Nothing can be locked here.
     IMPOSSIBLE = "impossible"
 
+    def __init__(self, state: str, release: Callable[[], object] = lambda: None) -> None:
+        self.state = state
+        self.release = release
+
+    def __enter__(self) -> str:
+        return self.state
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
 
 class Store:
     """The interface of all stores; this one keeps nothing.
@@ -138,10 +147,14 @@ class Store:
     Attributes:
         identity: whose place it is. It is fixed, so nothing that is kept needs to say it.
         is_default: whether nobody named it for this call; where a pickle arrives, another one may be the default.
+        keeps: whether anything is kept here.
+        remedy: what to do when nothing can be kept here.
         place: the path or address as it was given; ``None`` for no place at all.
     """
 
     is_default = False
+    keeps = False
+    remedy = ""
 
     def __init__(self, identity: Identity, place: str | PathLike[str] | None = None) -> None:
         self.identity = identity
@@ -152,18 +165,8 @@ class Store:
         return self._place
 
     @property
-    def keeps(self) -> bool:
-        """Whether anything is kept here."""
-        return False
-
-    @property
     def shown(self) -> str:
         """The place, for a message; without the password of an address."""
-        return ""
-
-    @property
-    def remedy(self) -> str:
-        """What to do when nothing can be kept here."""
         return ""
 
     def beside(self, identity: Identity) -> Store:
@@ -208,19 +211,18 @@ class Store:
         """All that is kept in the same place, whosever it is."""
         return iter(())
 
-    @contextmanager
-    def locked(self) -> Iterator[str]:
-        """Try to lock the account, without waiting: yields one of :class:`Lock`. The lock ends with its process."""
-        yield Lock.HELD
+    def locked(self) -> Lock:
+        """Try to lock the account, without waiting. The lock ends with its process."""
+        return Lock(Lock.HELD)
 
-    @contextmanager
-    def locked_within(self, seconds: float) -> Iterator[str]:
-        """Try to lock the account for up to so many seconds: yields one of :class:`Lock`."""
-        for is_last in looks(seconds):
-            with self.locked() as lock:
-                if lock != Lock.BUSY or is_last:
-                    yield lock
-                    return
+    def locked_within(self, seconds: float) -> Lock:
+        """Try to lock the account for up to so many seconds."""
+        lock = Lock(Lock.BUSY)
+        for _ in looks(seconds):
+            lock = self.locked()
+            if lock.state != Lock.BUSY:
+                break
+        return lock
 
     def owns(self, entry: Entry) -> bool:
         """Whether an entry may be used for this account. Only a flat one may be somebody else's."""

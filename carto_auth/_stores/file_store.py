@@ -6,19 +6,11 @@ import errno
 import os
 import stat
 import sys
-from contextlib import contextmanager, suppress
 
 from carto_auth import _log
+from carto_auth._stores import places
 from carto_auth._stores.base import Entry, Lock, Store
 from carto_auth._stores.document import LARGEST_FILE, encoded, entries_of, entry_of, parsed, with_entry, without_entry
-from carto_auth._stores.places import (
-    as_path,
-    default_filepath,
-    is_ours,
-    make_folder,
-    make_private,
-    unwritable_filepath,
-)
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
@@ -44,23 +36,18 @@ _IN_PLACE_ONLY = (errno.EBUSY, errno.EROFS, errno.EACCES, errno.EPERM, errno.EXD
 class FileStore(Store):
     """An account's entry in a JSON file, beside those of other accounts."""
 
-    @property
-    def keeps(self) -> bool:
-        return True
+    keeps = True
+    remedy = "name another file with cache_filepath= or CARTO_AUTH_CACHE"
 
     @property
     def path(self) -> str:
         """The path of the file, as text."""
         assert self._place is not None
-        return as_path(self._place)
+        return places.as_path(self._place)
 
     @property
     def shown(self) -> str:
         return self.path
-
-    @property
-    def remedy(self) -> str:
-        return "name another file with cache_filepath= or CARTO_AUTH_CACHE"
 
     def beside(self, identity: Identity) -> Store:
         return FileStore(identity, self.path)
@@ -90,10 +77,8 @@ class FileStore(Store):
             return False
         return update(self.path, lambda kept: without_entry(kept, self.identity))
 
-    @contextmanager
-    def locked(self) -> Iterator[str]:
-        with _locked(self.path, f".{_digest(self.identity)}", seconds=0.0) as lock:
-            yield lock
+    def locked(self) -> Lock:
+        return _locked(self.path, f".{_digest(self.identity)}", seconds=0.0)
 
 
 class DefaultFileStore(FileStore):
@@ -103,9 +88,7 @@ class DefaultFileStore(FileStore):
     """
 
     is_default = True
-
-    def __init__(self, identity: Identity) -> None:
-        super().__init__(identity)
+    remedy = "set CARTO_AUTH_HOME to a folder that can be written"
 
     @property
     def mode(self) -> str:
@@ -120,14 +103,10 @@ class DefaultFileStore(FileStore):
 
     @property
     def path(self) -> str:
-        return default_filepath(self.mode)
-
-    @property
-    def remedy(self) -> str:
-        return "set CARTO_AUTH_HOME to a folder that can be written"
+        return places.default_filepath(self.mode)
 
     def spare_entries(self) -> Iterator[Entry]:
-        home = unwritable_filepath(self.mode)
+        home = places.unwritable_filepath(self.mode)
         kept = (entry_of(read(home), self.identity) if home else None, _in_memory.get(self._key))
         return (entry for entry in kept if entry is not None)
 
@@ -144,7 +123,9 @@ class DefaultFileStore(FileStore):
         in_memory = _in_memory.pop(self._key, None)
         found = super().forget() or in_memory is not None
         if any(self.owns(entry) for entry in self.spare_entries()):
-            raise OSError(errno.EROFS, f"it stays in {unwritable_filepath(self.mode)}, where nothing can be written")
+            raise OSError(
+                errno.EROFS, f"it stays in {places.unwritable_filepath(self.mode)}, where nothing can be written"
+            )
         return found
 
     @property
@@ -192,7 +173,7 @@ def _content(path: str) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_FILE:
             return b""
-        if not is_ours(status):
+        if not places.is_ours(status):
             _log.warn_once(
                 f"The token cache {path} belongs to another user and is ignored. "
                 "Name a file of your own with cache_filepath=, or a folder with CARTO_AUTH_HOME."
@@ -208,12 +189,14 @@ def _content(path: str) -> bytes:
 
 def _repair_modes(descriptor: int, status: os.stat_result, path: str) -> None:
     """Take away the rights of others that carto-auth 0.2.0 left."""
+    from contextlib import suppress
+
     if sys.platform != "win32":
         with suppress(OSError):
             # Not what a link leads to: whoever can put a link here must not change files elsewhere.
             if os.path.samestat(os.lstat(path), status) and status.st_nlink == 1:
                 os.fchmod(descriptor, 0o600)
-    make_private(os.path.dirname(path))
+    places.make_private(os.path.dirname(path))
 
 
 # ---- writing -------------------------------------------------------------------------------------
@@ -235,15 +218,15 @@ def update(path: str, change: Callable[[dict[str, Any]], dict[str, Any]], *, alw
     target = Path(path)
     if _is_device(target):  # root would put a file in the place of /dev/null
         raise OSError(errno.EINVAL, "it is a device, not a file")
-    make_folder(target.parent)
-    with _locked(path, "", seconds=WRITE_LOCK_SECONDS) as lock:
-        if os.path.lexists(path) and not is_ours(target.lstat()):
+    places.make_folder(target.parent)
+    with _locked(path, "", seconds=WRITE_LOCK_SECONDS) as state:
+        if os.path.lexists(path) and not places.is_ours(target.lstat()):
             raise PermissionError(errno.EPERM, "it belongs to another user")
         before = _read_own(path)
         after = change(before)
         if after == before and not always:
             return False
-        if lock == Lock.HELD:  # nobody else writes now, so what lies here was left by somebody killed
+        if state == Lock.HELD:  # nobody else writes now, so what lies here was left by somebody killed
             _sweep(target)
         _write(target, encoded(after, otherwise=change({})))
         return True
@@ -272,6 +255,8 @@ def _write(path: Path, content: bytes) -> None:
 
 def _replace(path: Path, content: bytes) -> None:
     """Put ``content`` in the place of ``path`` at one stroke; a symlink there is replaced, not followed."""
+    from contextlib import suppress
+
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
@@ -285,6 +270,8 @@ def _replace(path: Path, content: bytes) -> None:
 
 def _fill(descriptor: int, content: bytes) -> None:
     """Make ``content`` all that is in an open file, on the disk itself, and close it. A disk may have no modes."""
+    from contextlib import suppress
+
     with os.fdopen(descriptor, "wb") as file:
         if sys.platform != "win32":
             with suppress(OSError):
@@ -296,6 +283,7 @@ def _fill(descriptor: int, content: bytes) -> None:
 
 
 def _sweep(path: Path) -> None:
+    from contextlib import suppress
     from glob import escape
 
     for left in path.parent.glob(f".{escape(path.name)}.*.tmp"):
@@ -310,39 +298,20 @@ def _sweep(path: Path) -> None:
 _held: set[tuple[int, int, str]] = set()
 
 
-@contextmanager
-def _locked(path: str, whose: str, *, seconds: float) -> Iterator[str]:
-    """Hold a lock beside ``path``, which ends with its process; yields one of :class:`Lock`."""
+def _locked(path: str, whose: str, *, seconds: float) -> Lock:
+    """Try to lock what is beside ``path``, for up to so many seconds. No failure is raised, whatever it is."""
+    from pathlib import Path
     from threading import get_ident
 
-    holder = (os.getpid(), get_ident(), f"{path}{whose}")
-    if holder in _held:
-        yield Lock.IMPOSSIBLE
-        return
+    target, holder = Path(path), (os.getpid(), get_ident(), f"{path}{whose}")
+    if holder in _held or _is_device(target):  # /dev is no place for a lock file
+        return Lock(Lock.IMPOSSIBLE)
     _held.add(holder)
+    state, lock = Lock.HELD, None
     try:
-        lock = _lock(path, whose, seconds)
-        try:
-            yield lock if isinstance(lock, str) else Lock.HELD
-        finally:
-            if not isinstance(lock, str):
-                with suppress(OSError):
-                    lock.release()
-    finally:
-        _held.discard(holder)
-
-
-def _lock(path: str, whose: str, seconds: float) -> Any:
-    """A lock, or :class:`Lock`'s word for why there is none. No failure is raised, whatever it is."""
-    from pathlib import Path
-
-    target = Path(path)
-    if _is_device(target):
-        return Lock.IMPOSSIBLE  # /dev is no place for a lock file
-    try:
-        return _acquired(target.with_name(f".{target.name}{whose}.lock"), seconds)  # which "." has none of
+        lock = _acquired(target.with_name(f".{target.name}{whose}.lock"), seconds)  # which "." has none of
     except TimeoutError:
-        return Lock.BUSY
+        state = Lock.BUSY
     except Exception as error:  # filelock's imports may find a secrets.py of the user's own
         if isinstance(error, OSError) and error.errno in _NO_LOCKS:
             _log.warn_once(
@@ -350,13 +319,26 @@ def _lock(path: str, whose: str, seconds: float) -> Any:
                 "each of them asks for one. Keep the token on a disk that has locks, with CARTO_AUTH_HOME."
             )
         _log.debug("going on without a lock for %s (%s)", path, type(error).__name__)
-        return Lock.IMPOSSIBLE
+        state = Lock.IMPOSSIBLE
+    finally:
+        if lock is None:
+            _held.discard(holder)
+    return Lock(state, lambda: _let_go(lock, holder))
+
+
+def _let_go(lock: Any, holder: tuple[int, int, str]) -> None:
+    from contextlib import suppress
+
+    if lock is not None:
+        with suppress(OSError):
+            lock.release()
+        _held.discard(holder)
 
 
 def _acquired(path: Path, seconds: float) -> Any:
     from filelock import FileLock
 
-    make_folder(path.parent)
+    places.make_folder(path.parent)
     # No lock but the operating system's, which ends with its process.
     lock = FileLock(path, timeout=seconds, mode=0o600, fallback_to_soft=False)
     try:
@@ -364,7 +346,7 @@ def _acquired(path: Path, seconds: float) -> Any:
             raise PermissionError(errno.EPERM, "it is another name of a file elsewhere")
         lock.acquire()
     except PermissionError:  # another user's, as sudo leaves them: in a folder of one's own it can be replaced
-        if not is_ours(path.parent.stat()):
+        if not places.is_ours(path.parent.stat()):
             raise
         path.unlink()
         lock.acquire()

@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 import sys
-from contextlib import suppress
 
 from carto_auth.errors import InvalidCredential
 
@@ -69,11 +68,6 @@ def as_path(place: str | os.PathLike[str]) -> str:
 def named_by_environment() -> str:
     """What ``CARTO_AUTH_CACHE`` names, or ``""``."""
     return os.environ.get("CARTO_AUTH_CACHE", "").strip()
-
-
-def default_place(mode: str) -> str:
-    """Where tokens of ``mode`` are kept when nobody names a place."""
-    return named_by_environment() or default_filepath(mode)
 
 
 def default_filepath(mode: str) -> str:
@@ -161,6 +155,8 @@ def make_folder(folder: Path) -> None:
     if folder.is_dir():
         make_private(str(folder))
         return
+    from contextlib import suppress
+
     if _lacks_home(str(folder)):
         raise FileNotFoundError(errno.ENOENT, "the home folder does not exist")
     with suppress(FileExistsError):  # another process may be quicker
@@ -172,6 +168,8 @@ def make_folder(folder: Path) -> None:
 def make_private(folder: str) -> None:
     """Close the default folder to others. A folder that the user chose is left as it is: it is not ours."""
     if os.path.basename(folder) == ".carto-auth":
+        from contextlib import suppress
+
         with suppress(OSError):
             status = os.lstat(folder)
             if stat.S_ISDIR(status.st_mode) and is_ours(status) and status.st_mode & 0o077:

@@ -70,6 +70,9 @@ class RedisStore(Store):
     starts have no word with Redis. A person's login may hold a refresh token, of which there must be one copy.
     """
 
+    keeps = True
+    remedy = "check CARTO_AUTH_CACHE or cache_filepath, and the server"
+
     def __init__(self, identity: Identity, url: str) -> None:
         super().__init__(identity, _checked(url))
         self._url = url
@@ -77,16 +80,8 @@ class RedisStore(Store):
         self._local = Store(identity) if identity.mode == "oauth" else DefaultFileStore(identity)
 
     @property
-    def keeps(self) -> bool:
-        return True
-
-    @property
     def shown(self) -> str:
         return _without_secrets(self._url)
-
-    @property
-    def remedy(self) -> str:
-        return "check CARTO_AUTH_CACHE or cache_filepath, and the server"
 
     def beside(self, identity: Identity) -> Store:
         return RedisStore(identity, self._url)
@@ -129,23 +124,22 @@ class RedisStore(Store):
             here = self._local.forget()
         return here or there
 
-    @contextmanager
-    def locked(self) -> Iterator[str]:
+    def locked(self) -> Lock:
         """Lock the account here, then in Redis; here alone if Redis cannot be asked."""
         key, mine = f"{self._key}:lock", os.urandom(16).hex()
-        with self._local.locked() as lock:
-            is_in_redis = False
-            if lock != Lock.BUSY:
-                with _unless_it_fails("locked"):
-                    is_in_redis = bool(self._ask(lambda client: client.set(key, mine, nx=True, ex=LOCK_SECONDS)))
-                    lock = Lock.HELD if is_in_redis else Lock.BUSY
-            try:
-                yield lock
-            finally:
+        here = self._local.locked()
+
+        def unlock() -> None:
+            with here, _unless_it_fails("unlocked"):
                 # What has another value has ended, and is somebody else's by now.
-                if is_in_redis:
-                    with _unless_it_fails("unlocked"):
-                        self._ask(lambda client: client.get(key) == mine.encode() and client.delete(key))
+                self._ask(lambda client: client.get(key) == mine.encode() and client.delete(key))
+
+        with _unless_it_fails("locked"):
+            if here.state != Lock.BUSY and self._ask(lambda client: client.set(key, mine, nx=True, ex=LOCK_SECONDS)):
+                return Lock(Lock.HELD, unlock)
+            here.release()
+            return Lock(Lock.BUSY)
+        return here
 
     def _there(self) -> Entry | None:
         """What Redis has, kept here as well."""
@@ -256,14 +250,9 @@ class _Budget:
             raise OSError(errno.EIO, self.reason)
         return self.left
 
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            took = time.monotonic() - began
-            self.left -= took if took > _QUICK_SECONDS else 0.0
+    def count(self, took: float) -> None:
+        """Take off the seconds of a word."""
+        self.left -= took if took > _QUICK_SECONDS else 0.0
 
 
 #: By address, for the life of this process.
@@ -284,14 +273,16 @@ def _ask(url: str, words: Callable[[redis.Redis], Any]) -> Any:
             f"The Redis client cannot be imported ({error}).", remedy="Run: pip install 'carto-auth[redis]'"
         ) from None
     budget = _budgets.setdefault(url, _Budget())
-    seconds = budget.seconds()
+    seconds, began = budget.seconds(), time.monotonic()
     try:
-        with closing(_client(url, seconds)) as client, budget.counted():
+        with closing(_client(url, seconds)) as client:
             return _said(client, words)
     except (redis.RedisError, ValueError, CredentialsError) as error:
         reason = f"Redis: {_why(error)}"
         if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
             budget.left, budget.until, budget.reason = 0.0, time.monotonic() + PAUSE_SECONDS, reason
+    finally:
+        budget.count(time.monotonic() - began)
     raise OSError(errno.EIO, reason)
 
 

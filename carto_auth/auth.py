@@ -555,7 +555,8 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
         Raises:
             CredentialsError: the token is still in the cache, or the refresh token is still good.
         """
-        self._own_warehouse = None
+        if self._own_warehouse is not None:
+            self._own_warehouse.forget()
         return self._account.forget()
 
     # ---- travelling ----------------------------------------------------------------------------

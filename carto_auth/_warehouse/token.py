@@ -68,6 +68,11 @@ class Warehouse:
             if self._kept is not None and self._kept.token == refused:
                 self._kept = None
 
+    def forget(self) -> None:
+        """Do not use the token again."""
+        with self._lock():
+            self._kept = None
+
     def expiration_of(self, token: str) -> float:
         """Until when a token is used, POSIX seconds; it may have come from elsewhere."""
         kept = self._kept

@@ -532,7 +532,7 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
         """
         from carto_auth.restricted import Restriction, TokensApi, restricted_token, store_beside
 
-        restriction = Restriction.of(grants, allowed_apis, referers, expiration, name)
+        restriction = Restriction(grants, allowed_apis, referers, expiration, name)
         api = TokensApi(
             base_url_for(self, "CARTO's Tokens API"), partial(with_renewal, self), self._is_api_access_token
         )

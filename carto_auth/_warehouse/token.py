@@ -103,23 +103,13 @@ def get_warehouse_token(api_base_url: str, access_token: str) -> WarehouseToken:
     except CredentialsError as error:
         if error.status not in (403, 404) or error.remedy is not None:  # which says more than the status
             raise
-        refused = _unavailable(error)
-    else:
-        return _parsed(answer)
-    raise refused
-
-
-def _unavailable(error: CredentialsError) -> WarehouseUnavailable:
-    return WarehouseUnavailable(
-        error.message,
-        remedy=_NOT_ALLOWED if error.status == 403 else _NOT_THERE,
-        status=error.status,
-        error=error.error,
-        error_description=error.error_description,
-    )
-
-
-def _parsed(answer: dict[str, Any]) -> WarehouseToken:
+        raise WarehouseUnavailable(
+            error.message,
+            remedy=_NOT_ALLOWED if error.status == 403 else _NOT_THERE,
+            status=error.status,
+            error=error.error,
+            error_description=error.error_description,
+        ) from None
     missing = [name for name in ("projectId", "token") if not answer.get(name)]
     if missing:
         raise _unusable(f"has no {' and no '.join(missing)}")

@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypeGuard
     from urllib.parse import SplitResult
 
 _WHERE_IT_IS = "You will find it on the Developers page of your CARTO Workspace."
@@ -83,11 +84,10 @@ def ca_bundle() -> str | None:
     )
 
 
-def is_project_id(text: object) -> bool:
+def is_project_id(text: object) -> TypeGuard[str]:
     """Whether ``text`` is the id of a Google project, which becomes a part of addresses: a name, or ``domain:name``."""
-    return (
-        isinstance(text, str) and re.fullmatch(r"([a-z0-9-]+(\.[a-z0-9-]+)+:)?[a-z][a-z0-9-]{0,62}", text) is not None
-    )
+    project_id = r"([a-z0-9-]+(\.[a-z0-9-]+)+:)?[a-z][a-z0-9-]{0,62}"
+    return isinstance(text, str) and re.fullmatch(project_id, text) is not None
 
 
 def normalized_base_url(url: str) -> str:

@@ -241,6 +241,14 @@ def test_credentials_for_other_libraries(carto_sandbox, carto):
             assert answer(client) == 1
 
 
+def test_a_client_goes_on_after_a_logout(carto_sandbox, carto, client):
+    assert answer(client) == 1
+    carto.logout()
+    for _ in range(2):
+        carto_sandbox.revoke_warehouse_tokens()
+        assert answer(client) == 1
+
+
 # -- the client
 
 

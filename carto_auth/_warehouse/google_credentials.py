@@ -83,7 +83,14 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
             self._sent.token = self.token
         except CredentialsError as error:
             if not self.expired:
-                raise _as_googles(error) from None
+                raise WarehouseRefreshError(
+                    error.message,
+                    remedy=error.remedy,
+                    status=error.status,
+                    error=error.error,
+                    error_description=error.error_description,
+                    retry_after=error.retry_after,
+                ) from None
             self.expiry = _naive_utc(time.time() + _GOOGLES_LEEWAY_SECONDS + _RETRY_SECONDS)
             _log.debug("the warehouse token could not be renewed ahead of its end: %s", error.message)
 
@@ -108,14 +115,3 @@ _RETRY_SECONDS = 60.0
 def _naive_utc(moment: float) -> datetime:
     """POSIX seconds as google-auth compares them."""
     return datetime.fromtimestamp(moment, timezone.utc).replace(tzinfo=None)
-
-
-def _as_googles(error: CredentialsError) -> WarehouseRefreshError:
-    return WarehouseRefreshError(
-        error.message,
-        remedy=error.remedy,
-        status=error.status,
-        error=error.error,
-        error_description=error.error_description,
-        retry_after=error.retry_after,
-    )

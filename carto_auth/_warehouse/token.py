@@ -110,17 +110,12 @@ def get_warehouse_token(api_base_url: str, access_token: str) -> WarehouseToken:
             error=error.error,
             error_description=error.error_description,
         ) from None
+    project_id, token = answer.get("projectId"), answer.get("token")
+    if is_project_id(project_id) and is_usable_token(token):
+        return WarehouseToken(project_id, token, time.time() + WAREHOUSE_TOKEN_SECONDS)
     missing = [name for name in ("projectId", "token") if not answer.get(name)]
-    if missing:
-        raise _unusable(f"has no {' and no '.join(missing)}")
-    project_id, token = answer["projectId"], answer["token"]
-    if not is_project_id(project_id) or not is_usable_token(token):
-        raise _unusable("makes no sense")
-    return WarehouseToken(project_id, token, time.time() + WAREHOUSE_TOKEN_SECONDS)
-
-
-def _unusable(problem: str) -> InvalidAnswer:
-    return InvalidAnswer(
+    problem = f"has no {' and no '.join(missing)}" if missing else "makes no sense"
+    raise InvalidAnswer(
         f"CARTO's answer about the data warehouse {problem}.",
         remedy="Try again. If it happens again, ask CARTO's support.",
         status=200,

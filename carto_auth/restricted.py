@@ -310,9 +310,8 @@ def _pair(grant: Any, name: str) -> tuple[str, str]:
 def _origin(site: Any, name: str) -> str:
     """A web site as browsers name it (RFC 6454 section 6.2), which CARTO compares exactly: no slash at its end."""
     origin = _text(site, name).removesuffix("/").lower()
-    parts = split_url(origin)
-    if parts.scheme not in ("https", "http") or origin != f"{parts.scheme}://{parts.netloc}" or "@" in origin:
-        raise ValueError('referers must be sites without a path, such as "https://example.com"')
+    if re.fullmatch(r"https?://[a-z0-9._*:\[\]-]+", origin) is None or not split_url(origin).netloc:
+        raise ValueError('referers must be sites as browsers send them, without a path: "https://example.com"')
     return origin
 
 

@@ -135,7 +135,7 @@ def _answer(session: requests.Session, request: _Request, bundle: str | None) ->
             request.url,
             data=request.data,
             headers=request.headers,
-            auth=_as_it_is,
+            auth=as_it_is,
             timeout=(CONNECT_SECONDS, READ_SECONDS),
             verify=bundle or True,
             allow_redirects=False,
@@ -149,7 +149,7 @@ def _answer(session: requests.Session, request: _Request, bundle: str | None) ->
         mount(session, left)
 
 
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Authentication that adds nothing; without any, ``requests`` puts what is in ``~/.netrc`` over our token."""
     return request
 

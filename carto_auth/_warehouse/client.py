@@ -6,6 +6,7 @@ import os
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
+from carto_auth._http.sending import as_it_is
 from carto_auth._trust import ca_bundle, require_secure
 from carto_auth.errors import MissingDependency
 
@@ -68,7 +69,7 @@ def bigquery_client(
     client = Client(project=credentials.project_id, credentials=credentials, **client_options)
     if "_http" not in client_options and hasattr(client, "_http"):
         # Else requests looks into ~/.netrc, and sends what it finds there in the place of the token.
-        client._http.auth = _nothing_else
+        client._http.auth = as_it_is
         client._http.verify = ca_bundle() or True
     return client
 
@@ -84,11 +85,6 @@ def google_credentials(account: Account, warehouse: Warehouse) -> WarehouseCrede
     from carto_auth._warehouse.google_credentials import WarehouseCredentials
 
     return WarehouseCredentials(account, warehouse, *account.get_carto_dw_credentials())
-
-
-def _nothing_else(request: Any) -> Any:
-    """For ``requests``: what the request has already is all it needs."""
-    return request
 
 
 def _with_endpoint(given: Any, bigquery_url: str | None) -> ClientOptions:

@@ -250,7 +250,7 @@ def test_numbers_are_those_of_the_code():
         ("how-to/clusters.md", f"(`SET ... NX EX {redis_store.LOCK_SECONDS}`"),
         ("explanation/cache.md", f"less than {RENEWAL_LEEWAY_SECONDS:.0f} s, or less than 10 %"),
         ("explanation/cache.md", f"what a request may take ({sending.TOTAL_SECONDS:.0f} s;"),
-        ("how-to/log-in.md", f"up to {pkce.LOGIN_SECONDS:.0f} seconds"),
+        ("how-to/log-in.md", f"up to {pkce.LOGIN_SECONDS / 60:.0f} minutes"),
         ("reference/cache-file.md", f"it expires after {redis_store.LOCK_SECONDS} s"),
         ("reference/cache-file.md", f"more than {cache_document.LARGEST_FILE // 1024**2} MiB"),
     ],

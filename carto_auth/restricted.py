@@ -73,11 +73,11 @@ class Restriction(Value):
         expiration: float | None,
         name: str | None = None,
     ) -> None:
-        self.grants = _distinct(grants, "grants", _pair)
-        self.allowed_apis = _distinct(allowed_apis, "allowed_apis", _text)
-        self.referers = _distinct(referers, "referers", _origin)
-        self.expiration = None if expiration is None else _time(expiration)
-        self.name = None if name is None else _text(name, "name")
+        self.grants: tuple[tuple[str, str], ...] = _distinct(grants, "grants", _pair)
+        self.allowed_apis: tuple[str, ...] = _distinct(allowed_apis, "allowed_apis", _text)
+        self.referers: tuple[str, ...] = _distinct(referers, "referers", _origin)
+        self.expiration: int | None = None if expiration is None else _time(expiration)
+        self.name: str | None = None if name is None else _text(name, "name")
         if not self.grants or not self.allowed_apis:
             # What CARTO makes of an empty list is not known, and it might be everything.
             raise ValueError(f"{'allowed_apis' if self.grants else 'grants'} must not be empty")

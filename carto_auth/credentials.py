@@ -350,7 +350,7 @@ def _is_placeholder(text: str) -> bool:
 class CliLogin(Value):
     """What the CARTO CLI keeps of a login: its token, and the tenant that it is for."""
 
-    secret_fields = ("access_token",)
+    secret_fields: tuple[str, ...] = ("access_token",)
 
     def __init__(self, access_token: str, tenant_id: str, tenant_domain: object) -> None:
         self.access_token = access_token

@@ -114,8 +114,6 @@ def _environment(variable: str) -> str:
 
 
 def _environment_url(variable: str, default: str) -> str:
-    value = _environment(variable).rstrip("/")
-    if not value:
-        return default
-    require_secure(value, variable)
-    return value
+    url = _environment(variable).rstrip("/") or default
+    require_secure(url, variable)
+    return url

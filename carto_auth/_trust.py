@@ -12,9 +12,8 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypeGuard
     from urllib.parse import SplitResult
-
-    from carto_auth._services import Services
 
 _WHERE_IT_IS = "You will find it on the Developers page of your CARTO Workspace."
 
@@ -66,9 +65,8 @@ def _is_plain_https(url: str) -> bool:
 def is_loopback(host: str) -> bool:
     """Whether ``host`` names this very computer: ``localhost``, 127.0.0.0/8 or ::1 (RFC 6761, RFC 8252)."""
     # Not \d, which other digits of the world match as well: those make a name that is looked up.
-    return (
-        host in ("localhost", "::1") or re.fullmatch(r"127(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}", host) is not None
-    )
+    byte = "(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
+    return host in ("localhost", "::1") or re.fullmatch(rf"127(\.{byte}){{3}}", host) is not None
 
 
 def ca_bundle() -> str | None:
@@ -86,11 +84,10 @@ def ca_bundle() -> str | None:
     )
 
 
-def is_project_id(text: object) -> bool:
+def is_project_id(text: object) -> TypeGuard[str]:
     """Whether ``text`` is the id of a Google project, which becomes a part of addresses: a name, or ``domain:name``."""
-    return (
-        isinstance(text, str) and re.fullmatch(r"([a-z0-9-]+(\.[a-z0-9-]+)+:)?[a-z][a-z0-9-]{0,62}", text) is not None
-    )
+    project_id = r"([a-z0-9-]+(\.[a-z0-9-]+)+:)?[a-z][a-z0-9-]{0,62}"
+    return isinstance(text, str) and re.fullmatch(project_id, text) is not None
 
 
 def normalized_base_url(url: str) -> str:
@@ -100,23 +97,18 @@ def normalized_base_url(url: str) -> str:
         InvalidCredential: it is not text.
     """
     if not isinstance(url, str):
-        raise InvalidCredential(
-            f"An API base URL must be text, not {type(url).__name__}.",
-            remedy=_WHERE_IT_IS,
-        )
+        raise InvalidCredential(f"An API base URL must be text, not {type(url).__name__}.", remedy=_WHERE_IT_IS)
     return url.strip().rstrip("/")
 
 
-def require_credentials_base_url(url: str, named_by: str, services: Services) -> str:
+def require_credentials_base_url(url: str, named_by: str, *, by_carto: bool) -> str:
     """The normalized API base URL of a credentials file or variable, if a token may be sent there.
-
-    It must be https. Plain http is for loopback addresses, and only where the user named the services too (the
-    sandbox): CARTO's own tokens have no business on a local port.
 
     Args:
         url: the address.
         named_by: who named it, for the message.
-        services: the services that the token comes from.
+        by_carto: whether the token is CARTO's own, which has no business on a local port. One of services that the
+            user named (the sandbox) may go to a loopback address by plain http.
 
     Raises:
         InvalidCredential: no token may be sent there.
@@ -125,13 +117,10 @@ def require_credentials_base_url(url: str, named_by: str, services: Services) ->
     try:
         require_secure(url, named_by)
     except UntrustedAddress as error:
-        problem, remedy = error.message, error.remedy
-    else:
-        if url.lower().startswith("https://") or not services.are_cartos_own:
-            return url
-        problem = f"The address in {named_by} is not https: {_shown(url)}."
-        remedy = _WHERE_IT_IS
-    raise InvalidCredential(problem, remedy=remedy)
+        raise InvalidCredential(error.message, remedy=error.remedy) from None
+    if by_carto and not url.lower().startswith("https://"):
+        raise InvalidCredential(f"The address in {named_by} is not https: {_shown(url)}.", remedy=_WHERE_IT_IS)
+    return url
 
 
 #: A DNS name as RFC 1123 section 2.1 has it: two labels or more, the last of which begins with a letter. It is
@@ -192,7 +181,8 @@ def discovered_base_url(base_url: object, tenant: str, *, shown: str) -> str:
     """
     if isinstance(base_url, str):
         url = normalized_base_url(base_url)
-        if is_cartos_base_url(url) or (_is_plain(url) and _is_on_host_of(tenant, url)):
+        is_tenants = split_url(url)[:2] == split_url(tenant)[:2]  # scheme, and host with port
+        if is_cartos_base_url(url) or (is_tenants and _is_plain(url)):
             return url
     raise UntrustedAddress(
         f"The configuration at {split_url(tenant).netloc} names an API address outside CARTO: {shown}.",
@@ -202,7 +192,9 @@ def discovered_base_url(base_url: object, tenant: str, *, shown: str) -> str:
 
 def is_cartos_base_url(url: str) -> bool:
     """Whether ``url`` is an address of CARTO's cloud, whoever says that it is an API base URL."""
-    return _is_plain(url) and _is_at_carto(url)
+    parts = split_url(url)
+    is_at_carto = parts.scheme == "https" and parts.netloc.endswith(".carto.com") and is_public_name(parts.netloc)
+    return is_at_carto and _is_plain(url)
 
 
 def _is_plain(url: str) -> bool:
@@ -210,29 +202,12 @@ def _is_plain(url: str) -> bool:
     return url.isascii() and url.isprintable() and not set(url) & set(" \\?#@;%") and not dots
 
 
-def _is_on_host_of(tenant: str, url: str) -> bool:
-    parts, own = split_url(url), split_url(tenant)
-    return parts.scheme == own.scheme and parts.netloc == own.netloc
-
-
-def _is_at_carto(url: str) -> bool:
-    parts = split_url(url)
-    return parts.scheme == "https" and parts.netloc.endswith(".carto.com") and is_public_name(parts.netloc)
-
-
 def _shown(url: str) -> str:
     """An address of the user's own for a message: on one line, and short."""
     return repr(url) if len(repr(url)) <= 80 else f"{repr(url)[:77]}..."
 
 
-class _Unsplittable:
-    """The parts of a text that is not a URL: nothing that could be trusted."""
-
-    scheme = netloc = hostname = path = query = fragment = ""
-    username = password = None
-
-
-def split_url(url: str) -> SplitResult | _Unsplittable:
+def split_url(url: str) -> SplitResult:
     """The parts of a URL (RFC 3986 section 3), all of them empty where it is not one."""
     from urllib.parse import urlsplit
 
@@ -240,5 +215,5 @@ def split_url(url: str) -> SplitResult | _Unsplittable:
         parts = urlsplit(url)
         _ = parts.port  # raises for a port that is no number
     except ValueError:
-        return _Unsplittable()
+        return urlsplit("")
     return parts

@@ -513,7 +513,7 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
         """
         from carto_auth.restricted import Restriction, TokensApi, restricted_token, store_beside
 
-        restriction = Restriction.of(grants, allowed_apis, referers, expiration, name)
+        restriction = Restriction(grants, allowed_apis, referers, expiration, name)
         base_url = base_url_for(self, "CARTO's Tokens API")
         api = TokensApi(base_url, partial(with_renewal, self), self._is_api_access_token)
         store = store_beside(self._account.store, self.get_access_token(), restriction, api.base_url)
@@ -535,7 +535,8 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
         Raises:
             CredentialsError: the token is still in the cache, or the refresh token is still good.
         """
-        self._own_warehouse = None
+        if self._own_warehouse is not None:
+            self._own_warehouse.forget()
         return self._account.forget()
 
     # ---- travelling ----------------------------------------------------------------------------

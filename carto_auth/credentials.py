@@ -196,7 +196,9 @@ def find_access_token(access_token: str | None, api_base_url: str | None, servic
             f"The access token ({token[0]}) is empty, or has characters that a token cannot have.",
             remedy="Copy it again.",
         )
-    return AccessToken(require_credentials_base_url(base_url[1], base_url[0], services), token[1].strip())
+    return AccessToken(
+        require_credentials_base_url(base_url[1], base_url[0], by_carto=services.are_cartos_own), token[1].strip()
+    )
 
 
 def given_m2m(
@@ -309,7 +311,8 @@ def read_m2m_file(filepath: str | os.PathLike[str], services: Services) -> M2MCr
 def _checked_m2m(content: dict[str, Any], place: str, services: Services) -> M2MCredentials:
     base_url = content.get("api_base_url")
     if base_url is not None:
-        base_url = require_credentials_base_url(_value(content, "api_base_url", place), place, services)
+        named = _value(content, "api_base_url", place)
+        base_url = require_credentials_base_url(named, place, by_carto=services.are_cartos_own)
     return M2MCredentials(base_url, *(_value(content, name, place) for name in ("client_id", "client_secret")))
 
 
@@ -347,7 +350,7 @@ def _is_placeholder(text: str) -> bool:
 class CliLogin(Value):
     """What the CARTO CLI keeps of a login: its token, and the tenant that it is for."""
 
-    secret_fields = ("access_token",)
+    secret_fields: tuple[str, ...] = ("access_token",)
 
     def __init__(self, access_token: str, tenant_id: str, tenant_domain: object) -> None:
         self.access_token = access_token

@@ -28,27 +28,6 @@ HTTP status a ``requests.HTTPError``. Those classes are not here, because this m
 
 from __future__ import annotations
 
-__all__ = [
-    "CredentialsError",
-    "CredentialsFileNotFound",
-    "InvalidAnswer",
-    "InvalidCredential",
-    "LoginDenied",
-    "LoginFailed",
-    "LoginRequired",
-    "LoginTimedOut",
-    "MissingCredential",
-    "MissingDependency",
-    "RateLimited",
-    "ServerError",
-    "ServiceUnavailable",
-    "ServiceUnreachable",
-    "TenantNotFound",
-    "Unauthorized",
-    "UntrustedAddress",
-    "WarehouseUnavailable",
-]
-
 
 class CredentialsError(Exception):
     """The root of all errors of this package.

@@ -39,8 +39,10 @@ def get_m2m_token_info(
         ServiceUnreachable: no answer came.
     """
     if not client_id or not client_secret:
-        raise _missing(
-            "client_secret" if client_id else "client_id" if client_secret else "client_id and client_secret"
+        names = "client_secret" if client_id else "client_id" if client_secret else "client_id and client_secret"
+        raise MissingCredential(
+            f"An M2M token cannot be had without {names}.",
+            remedy="Use CartoAuth.from_m2m() with a credentials file, or with client_id= and client_secret=.",
         )
     from carto_auth import _http  # not before there is a request to send: requests takes a while to import
 
@@ -60,10 +62,3 @@ def get_m2m_token_info(
         )
         raise
     return parse_token_answer(answer, time.time())
-
-
-def _missing(names: str) -> MissingCredential:
-    return MissingCredential(
-        f"An M2M token cannot be had without {names}.",
-        remedy="Use CartoAuth.from_m2m() with a credentials file, or with client_id= and client_secret=.",
-    )

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from carto_auth import _http, _log
@@ -41,17 +41,17 @@ from carto_auth.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from typing_extensions import Self
-
     #: Asks CARTO's API with an access token, which is renewed once when it is refused.
     WithRenewal = Callable[[Callable[[str], dict[str, Any]]], dict[str, Any]]
+
+_Item = TypeVar("_Item")
 
 #: Seconds that a process waits for another one that makes the same token: as long as a request may take.
 _WAIT_SECONDS = 60.0
 
 
 class Restriction(Value):
-    """What a token may do. Built by :meth:`of`, which checks it.
+    """What a token may do: the arguments of :meth:`carto_auth.CartoAuth.restricted_to`, checked.
 
     Attributes:
         grants: pairs of a connection's name, and a table (``*`` for a part of its name) or SQL.
@@ -59,46 +59,29 @@ class Restriction(Value):
         referers: the web sites that may use it; all, if there are none.
         expiration: until when, POSIX seconds; ``None`` for a token that is good until it is deleted.
         name: what CARTO's lists call the token; ``None`` for a name of CARTO's.
+
+    Raises:
+        TypeError, ValueError: one is not as it says there.
     """
 
     def __init__(
         self,
-        grants: tuple[tuple[str, str], ...],
-        allowed_apis: tuple[str, ...],
-        referers: tuple[str, ...],
-        expiration: int | None,
-        name: str | None = None,
-    ) -> None:
-        self.grants = grants
-        self.allowed_apis = allowed_apis
-        self.referers = referers
-        self.expiration = expiration
-        self.name = name
-
-    @classmethod
-    def of(
-        cls,
         grants: Iterable[tuple[str, str]],
         allowed_apis: Iterable[str],
         referers: Iterable[str],
         expiration: float | None,
         name: str | None = None,
-    ) -> Self:
-        """Check the arguments of :meth:`carto_auth.CartoAuth.restricted_to`.
-
-        Raises:
-            TypeError, ValueError: one is not as it says there.
-        """
-        pairs = tuple(dict.fromkeys(_pair(grant) for grant in _items(grants, "grants")))
-        apis = tuple(dict.fromkeys(_text(api, "allowed_apis") for api in _items(allowed_apis, "allowed_apis")))
-        sites = tuple(dict.fromkeys(_origin(site) for site in _items(referers, "referers")))
-        if not pairs or not apis:
+    ) -> None:
+        self.grants: tuple[tuple[str, str], ...] = _distinct(grants, "grants", _pair)
+        self.allowed_apis: tuple[str, ...] = _distinct(allowed_apis, "allowed_apis", _text)
+        self.referers: tuple[str, ...] = _distinct(referers, "referers", _origin)
+        self.expiration: int | None = None if expiration is None else _time(expiration)
+        self.name: str | None = None if name is None else _text(name, "name")
+        if not self.grants or not self.allowed_apis:
             # What CARTO makes of an empty list is not known, and it might be everything.
-            raise ValueError(f"{'allowed_apis' if pairs else 'grants'} must not be empty")
-        if "imports" in apis and len(apis) > 1:
+            raise ValueError(f"{'allowed_apis' if self.grants else 'grants'} must not be empty")
+        if "imports" in self.allowed_apis and len(self.allowed_apis) > 1:
             raise ValueError('allowed_apis must not combine "imports" with other APIs: CARTO makes no such token')
-        end = None if expiration is None else _time(expiration)
-        return cls(pairs, apis, sites, end, None if name is None else _text(name, "name"))
 
     def body(self) -> dict[str, Any]:
         """The body of the request that makes such a token."""
@@ -276,8 +259,8 @@ class TokensApi:
                     method, url, access_token=access_token, body=body, hidden=token, failure=failure
                 )
             except RateLimited as error:
-                wait = error.remedy
-                error.remedy = f"Delete tokens that are no longer needed, by delete() or in the CARTO Workspace. {wait}"
+                advice = "Delete tokens that are no longer needed, by delete() or in the CARTO Workspace."
+                error.remedy = f"{advice} {error.remedy}"
                 raise
             except Unauthorized as error:
                 error.remedy = error.remedy or self._remedy(error)
@@ -304,33 +287,30 @@ def _as_set(values: list[Any]) -> set[object]:
 # ---- checking arguments --------------------------------------------------------------------------
 
 
-def _items(values: Any, name: str) -> list[Any]:
+def _distinct(values: Any, name: str, checked: Callable[[Any, str], _Item]) -> tuple[_Item, ...]:
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be a list, not {type(values).__name__}")
-    return list(values)
+    return tuple(dict.fromkeys(checked(value, name) for value in values))
 
 
-def _pair(grant: Any) -> tuple[str, str]:
+def _pair(grant: Any, name: str) -> tuple[str, str]:
     # A text of two characters would pass for a pair, and so would a mapping of two keys, which is CARTO's own form.
-    if (
-        isinstance(grant, (str, Mapping, AbstractSet))
-        or not isinstance(grant, Iterable)
-        or len(pair := list(grant)) != 2
-    ):
+    is_list = isinstance(grant, Iterable) and not isinstance(grant, (str, Mapping, AbstractSet))
+    pair = list(grant) if is_list else []
+    if len(pair) != 2:
         raise ValueError('each of grants must be a pair of a connection and a table or SQL: [("carto_dw", "a.b.c")]')
-    connection, source = _text(pair[0], "grants"), _text(pair[1], "grants")
-    name, star, _ = source.replace("`", "").partition("*")
-    if star and not re.search(r"\s", source) and len(list(filter(None, name.split(".")))) < 2:
+    connection, source = _text(pair[0], name), _text(pair[1], name)
+    before, star, _ = source.replace("`", "").partition("*")
+    if star and not re.search(r"\s", source) and len(list(filter(None, before.split(".")))) < 2:
         raise ValueError(f'a * in grants needs a project and a dataset before it ("project.dataset.*"), not {source!r}')
     return connection, source
 
 
-def _origin(site: Any) -> str:
+def _origin(site: Any, name: str) -> str:
     """A web site as browsers name it (RFC 6454 section 6.2), which CARTO compares exactly: no slash at its end."""
-    origin = _text(site, "referers").removesuffix("/").lower()
-    parts = split_url(origin)
-    if parts.scheme not in ("https", "http") or origin != f"{parts.scheme}://{parts.netloc}" or "@" in origin:
-        raise ValueError('referers must be sites without a path, such as "https://example.com"')
+    origin = _text(site, name).removesuffix("/").lower()
+    if re.fullmatch(r"https?://[a-z0-9._*:\[\]-]+", origin) is None or not split_url(origin).netloc:
+        raise ValueError('referers must be sites as browsers send them, without a path: "https://example.com"')
     return origin
 
 

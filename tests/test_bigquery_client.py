@@ -241,13 +241,22 @@ def test_credentials_for_other_libraries(carto_sandbox, carto):
             assert answer(client) == 1
 
 
+def test_a_client_goes_on_after_a_logout(carto_sandbox, carto, client):
+    assert answer(client) == 1
+    carto.logout()
+    for _ in range(2):
+        carto_sandbox.revoke_warehouse_tokens()
+        assert answer(client) == 1
+
+
 # -- the client
 
 
 def test_it_is_googles_own_client_with_the_options_passed_on(carto_sandbox, carto):
     config = bigquery.QueryJobConfig(labels={"job": "nightly"})
     with carto.get_carto_dw_client(location="EU", default_query_job_config=config) as client:
-        assert (type(client), client.project, client.location) == (bigquery.Client, "carto-dw-ac-sandbox", "EU")
+        assert isinstance(client, bigquery.Client)
+        assert (client.project, client.location) == ("carto-dw-ac-sandbox", "EU")
         assert client.default_query_job_config.labels == {"job": "nightly"}
     for name in ("project", "credentials"):
         with pytest.raises(TypeError, match=f"takes no {name}"):
@@ -266,6 +275,7 @@ def test_what_programs_replace_is_called(carto_sandbox, monkeypatch):
         assert (answer(client), len(calls)) == (1, 1)
         carto_sandbox.revoke_warehouse_tokens()
         assert (answer(client), len(calls)) == (1, 2)
+    monkeypatch.delenv("BIGQUERY_EMULATOR_HOST")
     monkeypatch.setattr(bigquery, "Client", lambda **options: options)
     assert CartoAuth.from_m2m().get_carto_dw_client(location="EU")["location"] == "EU"
 

@@ -29,8 +29,7 @@ OTHER_BASES = {
 OF_THE_NETWORK = {failures.RequestFailed: errors.ServiceUnreachable, failures.Unreadable: errors.InvalidAnswer}
 
 
-def test_the_tree_is_exported_and_drawn_as_it_is():
-    assert errors.__all__ == sorted(CLASSES)
+def test_the_tree_is_drawn_as_it_is():
     path, drawn = [], {}
     for branches, name, other in re.findall(r"(?m)^    ([│├└─ ]*)(\w+)(?: {2,}|$)(\w+Error)?", errors.__doc__):
         depth = len(branches) // 4

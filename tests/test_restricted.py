@@ -421,7 +421,11 @@ def test_an_answer_without_a_token(answer, requests_mock):
         {"expiration": 4_000_000_000_000},  # milliseconds
         *(
             {"referers": [site]}
-            for site in ("https://a.example/map", "a.example", "https://u@a.example", "https://a?b")
+            for site in ("https://a.example/map", "a.example", "https://u@a.example", "https://a?b", "https://")
+        ),
+        *(
+            {"referers": [site]}
+            for site in ("https://a b.example", "https://caf\xe9.example", "https://a\0.example", "https://a:99999")
         ),
         {"allowed_apis": ["imports", "sql"]},
         *({"grants": [("carto_dw", source)]} for source in ("*", "a*", "a.*", "`a`.*", "")),

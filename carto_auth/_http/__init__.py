@@ -50,39 +50,45 @@ def post_form(
 
 
 def get_json(url: str, *, access_token: str | None = None, failure: str) -> dict[str, Any]:
-    """GET the JSON object at ``url``, with a bearer token (RFC 6750 section 2.1) if one is given.
-
-    Raises:
-        InvalidCredential: the token cannot be sent in a header.
-        CredentialsError: what :func:`post_form` raises.
-    """
-    response = send("GET", url, headers=_headers(access_token, failure))
-    return json_object(response, failure=failure, secrets=[access_token] if access_token else [])
+    """GET the JSON object at ``url``. Raises what :func:`request_json` raises."""
+    return request_json("GET", url, access_token=access_token, failure=failure)
 
 
 def request_json(
     method: str,
     url: str,
     *,
-    access_token: str,
+    access_token: str | None,
     body: Mapping[str, Any] | None = None,
     hidden: str | None = None,
     failure: str,
 ) -> dict[str, Any]:
-    """Send a JSON body, or none, and return the JSON object of the answer; ``{}`` for a success without a body.
+    """Send a JSON body, or none, with a bearer token (RFC 6750 section 2.1) if one is given.
 
     A POST is not sent again when it may have arrived already. ``hidden`` is a part of ``url`` that is a secret.
 
+    Returns:
+        The JSON object of the answer; ``{}`` for a DELETE that is answered without a body.
+
     Raises:
-        CredentialsError: what :func:`get_json` raises.
+        InvalidCredential: the token cannot be sent in a header.
+        CredentialsError: what :func:`post_form` raises.
     """
-    headers = _headers(access_token, failure)
+    headers = {"Accept": "application/json"}
+    if access_token is not None:
+        if not is_usable_token(access_token):
+            raise InvalidCredential(
+                f"{failure}: the access token is empty, or has characters that a token cannot have.",
+                remedy="Copy it again, without spaces and line breaks.",
+            )
+        headers["Authorization"] = f"Bearer {access_token}"
+    data = None
     if body is not None:
         headers["Content-Type"] = "application/json"
-    secrets = [access_token, *([hidden] if hidden else [])]
-    data = json.dumps(body).encode() if body is not None else None
+        data = json.dumps(body).encode()
+    secrets = [secret for secret in (access_token, hidden) if secret]
     response = send(method, url, data=data, headers=headers, repeatable=method != "POST", secrets=secrets)
-    if response.is_success and not response.body:
+    if method == "DELETE" and response.is_success and not response.body:
         return {}
     return json_object(response, failure=failure, secrets=secrets)
 
@@ -97,15 +103,3 @@ def get_text(url: str, *, failure: str) -> str:
             return response.body.decode("utf-8-sig")
     kind = "a web page" if response.is_web_page else "something that is not text"
     raise Unreadable(f"{failure}: {response.host} sent {kind}.", remedy=CAPTIVE_PORTAL, status=response.status)
-
-
-def _headers(access_token: str | None, failure: str) -> dict[str, str]:
-    headers = {"Accept": "application/json"}
-    if access_token is not None:
-        if not is_usable_token(access_token):
-            raise InvalidCredential(
-                f"{failure}: the access token is empty, or has characters that a token cannot have.",
-                remedy="Copy it again, without spaces and line breaks.",
-            )
-        headers["Authorization"] = f"Bearer {access_token}"
-    return headers

@@ -74,13 +74,14 @@ def json_object(response: Response, *, failure: str, secrets: Collection[str]) -
     answer = _json(response)
     if not response.is_success or (isinstance(answer, dict) and answer.get("error")):
         raise translated(response, failure=failure, secrets=secrets)
-    if not isinstance(answer, dict):
-        raise Unreadable(
-            f"{failure}: {response.host} sent {_kind(response, answer)} instead of a JSON object.",
-            remedy=CAPTIVE_PORTAL,
-            status=response.status,
-        )
-    return answer
+    if isinstance(answer, dict):
+        return answer
+    kind = "nothing" if not response.body else "a web page" if response.is_web_page else "something else"
+    raise Unreadable(
+        f"{failure}: {response.host} sent {kind} instead of a JSON object.",
+        remedy=CAPTIVE_PORTAL,
+        status=response.status,
+    )
 
 
 def _json(response: Response) -> Any:
@@ -88,14 +89,6 @@ def _json(response: Response) -> Any:
         return json.loads(response.body.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return None
-
-
-def _kind(response: Response, answer: object) -> str:
-    if not response.body:
-        return "nothing"
-    if response.is_web_page:
-        return "a web page"
-    return "something else" if answer is None else f"a JSON {type(answer).__name__}"
 
 
 def translated(response: Response, *, failure: str, secrets: Collection[str]) -> ServerError:

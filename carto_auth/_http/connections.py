@@ -16,10 +16,7 @@ from carto_auth import _log
 from carto_auth._http.answers import retry_after
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
-    from urllib3.connectionpool import ConnectionPool
     from urllib3.response import BaseHTTPResponse
 
 #: Tries of a request that may be repeated.
@@ -81,15 +78,12 @@ def retries(*, repeatable: bool, deadline: float) -> Retry:
     again = TRIES - 1
     retries = _Retries(
         total=again,
-        connect=again,
         read=again if repeatable else 0,
         status=again if repeatable else 0,
         other=0,
-        redirect=0,
         status_forcelist=_PASSING_STATUSES,
         allowed_methods=None,
         raise_on_status=False,
-        raise_on_redirect=False,
     )
     retries.deadline = deadline
     return retries
@@ -120,21 +114,14 @@ class _Retries(Retry):
         changed.deadline = self.deadline
         return changed
 
-    def increment(
-        self,
-        method: str | None = None,
-        url: str | None = None,
-        response: BaseHTTPResponse | None = None,
-        error: Exception | None = None,
-        _pool: ConnectionPool | None = None,
-        _stacktrace: TracebackType | None = None,
-    ) -> Self:
+    def increment(self, *request: Any, **outcome: Any) -> Self:
+        response, error = outcome.get("response"), outcome.get("error")
         asked = retry_after(response.headers) if response is not None else None
         wait = BACKOFF_SECONDS * 2 ** len(self.history) if asked is None else asked
         if wait > LONGEST_RETRY_AFTER or time.monotonic() + wait > self.deadline:
-            pool: Any = _pool  # there is none for an answer that broke off
-            raise MaxRetryError(pool, url or "", error or ResponseError("no time for another try"))
-        following = super().increment(method, url, response, error, _pool, _stacktrace)
+            pool: Any = outcome.get("_pool")  # there is none for an answer that broke off
+            raise MaxRetryError(pool, "", error or ResponseError("no time for another try"))
+        following = super().increment(*request, **outcome)
         following.wait = wait + os.urandom(1)[0] / 256 * JITTER_SECONDS if wait else 0.0
         if response is not None:
             response.close()  # else urllib3 reads it to its end, which may never come

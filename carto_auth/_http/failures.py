@@ -41,24 +41,6 @@ _CLOSED = (
 )
 _BY_A_PROXY = (requests.exceptions.ProxyError, requests.exceptions.InvalidProxyURL, requests.exceptions.InvalidSchema)
 
-#: What a message says, and the remedy, by the reasons that are found. The first that fits is told.
-_PLAIN: tuple[tuple[tuple[type[Exception], ...], type[RequestFailed | Unreadable], str, str], ...] = (
-    (_CLOSED, RequestFailed, "{host} closed the connection before its answer was complete.", "Try again."),
-    (
-        _BY_A_PROXY,
-        RequestFailed,
-        "Cannot reach {host} through the proxy that the environment names.",
-        "Check HTTPS_PROXY and NO_PROXY. A SOCKS proxy needs the package PySocks.",
-    ),
-    ((TimeoutError,), RequestFailed, "{host} did not answer in time.", "Try again later."),
-    (
-        (http.client.HTTPException, DecodeError),
-        Unreadable,
-        "{host} sent something that is not an HTTP answer.",
-        "Check the address and its port.",
-    ),
-)
-
 
 def unreachable(host: str, error: Exception, bundle: str | None) -> RequestFailed | Unreadable:
     """Our error for one of ``requests`` or below; nothing of it is kept but a few words.
@@ -69,12 +51,21 @@ def unreachable(host: str, error: Exception, bundle: str | None) -> RequestFaile
         bundle: the path of the CA bundle that was used; ``None`` for the one that ``requests`` brings.
     """
     reasons = list(_reasons(error))
-    by_tls = _first(reasons, ssl.SSLError)
-    if by_tls is not None and _first(reasons, *_CLOSED) is None:
+    if _first(reasons, *_CLOSED):
+        return RequestFailed(f"{host} closed the connection before its answer was complete.", remedy="Try again.")
+    if by_tls := _first(reasons, ssl.SSLError):
         return _insecure(host, by_tls, bundle)
-    for kinds, kind, message, remedy in _PLAIN:
-        if _first(reasons, *kinds) is not None:
-            return kind(message.format(host=host), remedy=remedy)
+    if _first(reasons, *_BY_A_PROXY):
+        return RequestFailed(
+            f"Cannot reach {host} through the proxy that the environment names.",
+            remedy="Check HTTPS_PROXY and NO_PROXY. A SOCKS proxy needs the package PySocks.",
+        )
+    if _first(reasons, TimeoutError):
+        return RequestFailed(f"{host} did not answer in time.", remedy="Try again later.")
+    if _first(reasons, http.client.HTTPException, DecodeError):
+        return Unreadable(
+            f"{host} sent something that is not an HTTP answer.", remedy="Check the address and its port."
+        )
     words = [one.strerror for one in reasons if isinstance(one, OSError) and one.strerror]
     return RequestFailed(
         f"Cannot reach {host} ({quoted(words[-1]) if words else type(error).__name__}).",

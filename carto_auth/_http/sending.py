@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import requests
@@ -49,10 +49,6 @@ class _Request:
     def host(self) -> str:
         return split_url(self.url).netloc
 
-    @property
-    def is_to_this_computer(self) -> bool:
-        return is_loopback(split_url(self.url).hostname or "")
-
 
 def send(
     method: str,
@@ -93,7 +89,11 @@ def send(
 
 
 def _in_time(request: _Request) -> Response | BaseException:
-    """What came of a request until its deadline."""
+    """What came of a request until its deadline, in a thread.
+
+    Only this puts a limit on what has none itself: a name lookup, and an answer that drips. Work that is late is
+    abandoned: nobody waits for its thread, which ends when its connection does.
+    """
     outcome: list[Response | BaseException] = []
 
     def work() -> None:
@@ -102,24 +102,14 @@ def _in_time(request: _Request) -> Response | BaseException:
         except BaseException as error:  # such as the end of a test: it is for the caller, not for this thread
             outcome.append(error)
 
-    _run_until(request.deadline, work)
-    return outcome.pop() if outcome else _too_slow(request)
-
-
-def _run_until(deadline: float, work: Callable[[], None]) -> None:
-    """Do ``work`` in a thread, and wait for it until ``deadline``.
-
-    Only this puts a limit on what has none itself: a name lookup, and an answer that drips. Work that is late is
-    abandoned: nobody waits for its thread, which ends when its connection does.
-    """
     thread = threading.Thread(target=work, daemon=True, name=THREAD_NAME)
     try:
         thread.start()
+        while thread.is_alive() and (left := request.deadline - time.monotonic()) > 0:
+            thread.join(min(left, 0.5))  # in slices: on Windows, Ctrl-C gets through only between them
     except RuntimeError:  # no thread can be had, as at the end of a process: then without the total limit
         work()
-        return
-    while thread.is_alive() and (left := deadline - time.monotonic()) > 0:
-        thread.join(min(left, 0.5))  # in slices: on Windows, Ctrl-C gets through only between them
+    return outcome.pop() if outcome else _too_slow(request)
 
 
 def _outcome(request: _Request) -> Response | CredentialsError:
@@ -128,7 +118,8 @@ def _outcome(request: _Request) -> Response | CredentialsError:
     try:
         bundle = ca_bundle()
         tries = retries(repeatable=request.repeatable, deadline=request.deadline)
-        with new_session(loopback=request.is_to_this_computer, retries=tries) as session:
+        loopback = is_loopback(split_url(request.url).hostname or "")
+        with new_session(loopback=loopback, retries=tries) as session:
             return _answer(session, request, bundle)
     except CredentialsError as error:
         return error.with_traceback(None)  # whose frames hold the request
@@ -144,7 +135,7 @@ def _answer(session: requests.Session, request: _Request, bundle: str | None) ->
             request.url,
             data=request.data,
             headers=request.headers,
-            auth=_as_it_is,
+            auth=as_it_is,
             timeout=(CONNECT_SECONDS, READ_SECONDS),
             verify=bundle or True,
             allow_redirects=False,
@@ -158,7 +149,7 @@ def _answer(session: requests.Session, request: _Request, bundle: str | None) ->
         mount(session, left)
 
 
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Authentication that adds nothing; without any, ``requests`` puts what is in ``~/.netrc`` over our token."""
     return request
 

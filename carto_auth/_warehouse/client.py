@@ -6,6 +6,7 @@ import os
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
+from carto_auth._http.sending import as_it_is
 from carto_auth._trust import ca_bundle, require_secure
 from carto_auth.errors import MissingDependency
 
@@ -24,21 +25,16 @@ def require_bigquery() -> None:
         MissingDependency: an :class:`ImportError` with the line to run.
     """
     try:
-        # What is needed of it, and not only the packages: of one that is half removed a folder stays.
-        from google.auth.credentials import CredentialsWithQuotaProject  # noqa: F401 - can it be imported?
-        from google.cloud.bigquery import Client  # noqa: F401 - and this?
+        from google.cloud.bigquery import Client  # noqa: F401 - can it be imported?
 
-        import carto_auth._warehouse.google_credentials  # noqa: F401 - and what we make of them?
+        import carto_auth._warehouse.google_credentials  # noqa: F401 - and what we make of google-auth?
     except Warning:
         raise  # somebody made errors of warnings, and Google's packages have some
     except Exception as error:  # a broken one raises whatever it stumbles over, such as protobuf's TypeError
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    else:
-        return
-    raise MissingDependency(
-        f"The BigQuery client cannot be imported ({reason}).",
-        remedy="Run: pip install 'carto-auth[carto-dw]'",
-    )
+        raise MissingDependency(
+            f"The BigQuery client cannot be imported ({reason}).", remedy="Run: pip install 'carto-auth[carto-dw]'"
+        ) from None
 
 
 def bigquery_client(
@@ -63,20 +59,18 @@ def bigquery_client(
     for name in ("project", "credentials"):
         if name in client_options:
             raise TypeError(f"get_carto_dw_client() takes no {name}: it comes from CARTO")
-    from google.cloud import bigquery
+    from google.cloud.bigquery import Client
 
     elsewhere = bigquery_url or os.environ.get("BIGQUERY_EMULATOR_HOST")
     client_options["client_options"] = _with_endpoint(client_options.get("client_options"), elsewhere)
+    if elsewhere:
+        from carto_auth._warehouse.elsewhere import ClientElsewhere as Client
     credentials = google_credentials(account, warehouse)
-    client = bigquery.Client(project=credentials.project_id, credentials=credentials, **client_options)
+    client = Client(project=credentials.project_id, credentials=credentials, **client_options)
     if "_http" not in client_options and hasattr(client, "_http"):
         # Else requests looks into ~/.netrc, and sends what it finds there in the place of the token.
-        client._http.auth = _nothing_else
+        client._http.auth = as_it_is
         client._http.verify = ca_bundle() or True
-    if elsewhere and hasattr(client, "_ensure_bqstorage_client"):
-        # Else to_dataframe() asks BigQuery's Storage API, which is Google's wherever BigQuery is, and sends the token.
-        untyped: Any = client  # type checkers want methods left as they are
-        untyped._ensure_bqstorage_client = _no_storage_api
     return client
 
 
@@ -91,15 +85,6 @@ def google_credentials(account: Account, warehouse: Warehouse) -> WarehouseCrede
     from carto_auth._warehouse.google_credentials import WarehouseCredentials
 
     return WarehouseCredentials(account, warehouse, *account.get_carto_dw_credentials())
-
-
-def _nothing_else(request: Any) -> Any:
-    """For ``requests``: what the request has already is all it needs."""
-    return request
-
-
-def _no_storage_api(*_: Any, **__: Any) -> None:
-    """For Google's client: it goes on without."""
 
 
 def _with_endpoint(given: Any, bigquery_url: str | None) -> ClientOptions:

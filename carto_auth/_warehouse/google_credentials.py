@@ -6,7 +6,6 @@ at the top of a module to be pickled.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from datetime import datetime, timezone
@@ -46,25 +45,26 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
     pickled; Google's client says so itself.)
     """
 
-    def __init__(self, account: Account, warehouse: Warehouse, project_id: str, token: str) -> None:
+    def __init__(
+        self, account: Account, warehouse: Warehouse, project_id: str, token: str, quota_project_id: str | None = None
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.project_id = project_id
         self._account = account
         self._warehouse = warehouse
-        self._here: dict[int, _Process] = {}
+        self._quota_project_id = quota_project_id
+        #: The token that each thread has sent last.
+        self._sent = threading.local()
         self._use(token)
 
     def with_quota_project(self, quota_project_id: str) -> WarehouseCredentials:
         """The same credentials, whose use counts towards another project's quota."""
-        other = WarehouseCredentials(self._account, self._warehouse, self.project_id, self.token or "")
-        other._quota_project_id = quota_project_id
-        return other
+        return WarehouseCredentials(self._account, self._warehouse, self.project_id, self.token or "", quota_project_id)
 
     def apply(self, headers: Any, token: str | None = None) -> None:
         """Put the token into ``headers``, and remember which one this thread has sent."""
-        sent = token or self.token
-        self._own().applied.token = sent
-        super().apply(headers, sent)  # type: ignore[no-untyped-call]
+        self._sent.token = token or self.token
+        super().apply(headers, self._sent.token)  # type: ignore[no-untyped-call]
 
     @clears_frames
     def refresh(self, request: Any) -> None:
@@ -77,37 +77,32 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
             google.auth.exceptions.RefreshError: none could be had for a token that was refused. It is a
                 ``CredentialsError`` too.
         """
-        own = self._own()
-        used = getattr(own.applied, "token", None) or self.token
-        with own.lock:
-            if self.valid and self.token != used:
-                own.applied.token = self.token
-                return
-            try:
-                self._warehouse.drop(self.token)
-                self._use(self._account.get_carto_dw_credentials()[1])
-                own.applied.token = self.token
-            except CredentialsError as error:
-                if self.expired:
-                    self.expiry = _naive_utc(time.time() + _GOOGLES_LEEWAY_SECONDS + _RETRY_SECONDS)
-                    _log.debug("the warehouse token could not be renewed ahead of its end: %s", error.message)
-                    return
-                failed = _as_googles(error)
-            else:
-                return
-        raise failed
+        self._warehouse.drop(getattr(self._sent, "token", self.token))
+        try:
+            self._use(self._account.get_carto_dw_credentials()[1])
+            self._sent.token = self.token
+        except CredentialsError as error:
+            if not self.expired:
+                raise WarehouseRefreshError(
+                    error.message,
+                    remedy=error.remedy,
+                    status=error.status,
+                    error=error.error,
+                    error_description=error.error_description,
+                    retry_after=error.retry_after,
+                ) from None
+            self.expiry = _naive_utc(time.time() + _GOOGLES_LEEWAY_SECONDS + _RETRY_SECONDS)
+            _log.debug("the warehouse token could not be renewed ahead of its end: %s", error.message)
 
     def _use(self, token: str) -> None:
         self.token = token
         self.expiry = _naive_utc(self._warehouse.expiration_of(token))
 
-    def _own(self) -> _Process:
-        # setdefault, because threads that come here at the same time must get the same. A lock that was held
-        # when this process was forked has nobody left to release it.
-        return self._here.setdefault(os.getpid(), _Process())
-
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_here": {}}
+        return {name: value for name, value in vars(self).items() if name != "_sent"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _sent=threading.local())
 
 
 #: Seconds ahead of the expiry at which google-auth renews; it takes a token with less left for expired.
@@ -117,25 +112,6 @@ _GOOGLES_LEEWAY_SECONDS = 225.0
 _RETRY_SECONDS = 60.0
 
 
-class _Process:
-    """What the threads of one process share, and each thread's own note of the token it sent last."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.applied = threading.local()
-
-
 def _naive_utc(moment: float) -> datetime:
     """POSIX seconds as google-auth compares them."""
     return datetime.fromtimestamp(moment, timezone.utc).replace(tzinfo=None)
-
-
-def _as_googles(error: CredentialsError) -> WarehouseRefreshError:
-    return WarehouseRefreshError(
-        error.message,
-        remedy=error.remedy,
-        status=error.status,
-        error=error.error,
-        error_description=error.error_description,
-        retry_after=error.retry_after,
-    )

@@ -68,6 +68,11 @@ class Warehouse:
             if self._kept is not None and self._kept.token == refused:
                 self._kept = None
 
+    def forget(self) -> None:
+        """Do not use the token again."""
+        with self._lock():
+            self._kept = None
+
     def expiration_of(self, token: str) -> float:
         """Until when a token is used, POSIX seconds; it may have come from elsewhere."""
         kept = self._kept
@@ -98,34 +103,19 @@ def get_warehouse_token(api_base_url: str, access_token: str) -> WarehouseToken:
     except CredentialsError as error:
         if error.status not in (403, 404) or error.remedy is not None:  # which says more than the status
             raise
-        refused = _unavailable(error)
-    else:
-        return _parsed(answer)
-    raise refused
-
-
-def _unavailable(error: CredentialsError) -> WarehouseUnavailable:
-    return WarehouseUnavailable(
-        error.message,
-        remedy=_NOT_ALLOWED if error.status == 403 else _NOT_THERE,
-        status=error.status,
-        error=error.error,
-        error_description=error.error_description,
-    )
-
-
-def _parsed(answer: dict[str, Any]) -> WarehouseToken:
+        raise WarehouseUnavailable(
+            error.message,
+            remedy=_NOT_ALLOWED if error.status == 403 else _NOT_THERE,
+            status=error.status,
+            error=error.error,
+            error_description=error.error_description,
+        ) from None
+    project_id, token = answer.get("projectId"), answer.get("token")
+    if is_project_id(project_id) and is_usable_token(token):
+        return WarehouseToken(project_id, token, time.time() + WAREHOUSE_TOKEN_SECONDS)
     missing = [name for name in ("projectId", "token") if not answer.get(name)]
-    if missing:
-        raise _unusable(f"has no {' and no '.join(missing)}")
-    project_id, token = answer["projectId"], answer["token"]
-    if not is_project_id(project_id) or not is_usable_token(token):
-        raise _unusable("makes no sense")
-    return WarehouseToken(project_id, token, time.time() + WAREHOUSE_TOKEN_SECONDS)
-
-
-def _unusable(problem: str) -> InvalidAnswer:
-    return InvalidAnswer(
+    problem = f"has no {' and no '.join(missing)}" if missing else "makes no sense"
+    raise InvalidAnswer(
         f"CARTO's answer about the data warehouse {problem}.",
         remedy="Try again. If it happens again, ask CARTO's support.",
         status=200,

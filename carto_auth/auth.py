@@ -24,7 +24,6 @@ from carto_auth.m2m import get_m2m_token_info
 from carto_auth.pkce import (
     LOGIN_SECONDS,
     CartoPKCE,
-    PendingLogin,
     get_oauth_token_info,
     login_seconds,
     somebody_may_log_in,
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from google.cloud import bigquery
     from typing_extensions import Self
 
+    from carto_auth._login.pending import PendingLogin
     from carto_auth._warehouse.google_credentials import WarehouseCredentials
     from carto_auth._warehouse.token import Warehouse
     from carto_auth.restricted import Restriction, TokensApi
@@ -252,6 +252,8 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
             UntrustedAddress: ``redirect_uri`` is neither https nor on this computer.
             ServerError, ServiceUnreachable: ``org`` is a name, and CARTO did not say which organization that is.
         """
+        from carto_auth._login.pending import PendingLogin
+
         org = credentials.organization(org)
         return PendingLogin(
             partial(cls._logged_in, org, services),

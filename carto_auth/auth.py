@@ -21,7 +21,7 @@ from carto_auth.cache import load_cache_file, save_cache_file
 from carto_auth.discovery import get_api_base_url
 from carto_auth.errors import CredentialsError, LoginRequired
 from carto_auth.m2m import get_m2m_token_info
-from carto_auth.pkce import LOGIN_SECONDS, CartoPKCE, PendingLogin, get_oauth_token_info, somebody_may_log_in
+from carto_auth.pkce import LOGIN_SECONDS, CartoPKCE, get_oauth_token_info, somebody_may_log_in
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from google.cloud import bigquery
     from typing_extensions import Self
 
+    from carto_auth._login.pending import PendingLogin
     from carto_auth._warehouse.token import Warehouse
     from carto_auth.restricted import Restriction, TokensApi
 
@@ -236,6 +237,8 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
             UntrustedAddress: ``redirect_uri`` is neither https nor on this computer.
             ServerError, ServiceUnreachable: ``org`` is a name, and CARTO did not say which organization that is.
         """
+        from carto_auth._login.pending import PendingLogin
+
         org = credentials.organization(org)
         login = CartoPKCE(False, org, interactive=False, services=services)
         return PendingLogin(partial(cls._logged_in, org, services), login, redirect_uri)

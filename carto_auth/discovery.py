@@ -69,6 +69,8 @@ def get_tenant_base_url(domain: object, services: Services, *, named_by: str, se
 def _tenant_domain(access_token: str, services: Services) -> object:
     from carto_auth import _http
 
+    account: dict[str, object] = {}
+    refusal = ServerError("", status=200)
     try:
         account = _http.get_json(
             f"{services.accounts_url.rstrip('/')}/accounts",
@@ -80,22 +82,16 @@ def _tenant_domain(access_token: str, services: Services) -> object:
         # token or the service, only when it comes as a success or as "not found".
         if error.status not in (200, 404) or error.error is None:
             raise
-        no_tenant = _no_tenant(services, error)
-    else:
-        if account.get("tenant_domain"):
-            return account["tenant_domain"]
-        no_tenant = _no_tenant(services, None)
-    raise no_tenant
-
-
-def _no_tenant(services: Services, error: ServerError | None) -> TenantNotFound:
-    words = f" ({error.error_description or error.error})" if error else ""
-    return TenantNotFound(
+        refusal = error
+    if account.get("tenant_domain"):
+        return account["tenant_domain"]
+    words = f" ({refusal.error_description or refusal.error})" if refusal.error else ""
+    raise TenantNotFound(
         f"The login is good, but this account does not belong to a CARTO organization yet{words}.",
         remedy=first_visit(services),
-        status=error.status if error else 200,
-        error=error.error if error else None,
-        error_description=error.error_description if error else None,
+        status=refusal.status,
+        error=refusal.error,
+        error_description=refusal.error_description,
     )
 
 

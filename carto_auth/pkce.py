@@ -7,7 +7,6 @@ import time
 
 from carto_auth._frames import clears_frames, clears_its_frames
 from carto_auth._identity import Owner
-from carto_auth._login.pending import PendingLogin
 from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI, Services
 from carto_auth._token import parse_token_answer
 from carto_auth._value import Value
@@ -19,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from carto_auth._login.pending import PendingLogin
     from carto_auth._login.person import Conversation
     from carto_auth._login.response import AuthorizationResponse
     from carto_auth.errors import LoginRequired
@@ -35,6 +35,16 @@ __all__ = [
     "get_oauth_token_info",
     "refresh_oauth_token_info",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Get ``PendingLogin`` when somebody asks for it."""
+    if name != "PendingLogin":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from carto_auth._login.pending import PendingLogin
+
+    return PendingLogin
+
 
 # CARTO's own, as carto-auth 0.2.0 has them. A login takes its addresses from Services.
 OAUTH_AUTHORIZE_URL = Services().authorize_url
@@ -128,14 +138,16 @@ class Attempt(Value):
         self.state = state
         self.verifier = verifier
 
-    def begun(self) -> Attempt:
-        """A new try with the same redirect URI: 256 random bits of state, and a verifier of 512."""
-        return Attempt(self.redirect_uri, os.urandom(32).hex(), os.urandom(64).hex())
-
     @property
     def challenge(self) -> str | None:
-        """The code challenge of the verifier."""
-        return None if self.verifier is None else code_challenge(self.verifier)
+        """The S256 code challenge of the verifier (RFC 7636 section 4.2)."""
+        if self.verifier is None:
+            return None
+        import base64
+        import hashlib
+
+        digest = hashlib.sha256(self.verifier.encode("ascii")).digest()
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
 
 
 @clears_its_frames
@@ -154,6 +166,7 @@ class CartoPKCE:
     Attributes:
         open_browser: whether a browser will be opened.
         org: the organization as it was given.
+        attempt: the present try; a program that goes on with a login of another process keeps it, and sets it again.
 
     Raises:
         TypeError: ``timeout`` is no number.
@@ -176,7 +189,7 @@ class CartoPKCE:
         self.open_browser: bool = bool(open_browser) and not browser_is_elsewhere()
         self.org = org
         self._services = services or Services.from_environment()
-        self._attempt = Attempt(REDIRECT_URI if self.open_browser else self._services.code_page_url)
+        self.attempt = Attempt(REDIRECT_URI if self.open_browser else self._services.code_page_url)
         self._interactive = interactive
         self._timeout = login_seconds(timeout)
         self._deadline = float("inf")
@@ -188,36 +201,27 @@ class CartoPKCE:
     @property
     def redirect_uri(self) -> str:
         """Where the authorization server sends the browser with the code; it may be set before the link is made."""
-        return self._attempt.redirect_uri
+        return self.attempt.redirect_uri
 
     @redirect_uri.setter
     def redirect_uri(self, redirect_uri: str) -> None:
-        self._attempt = self._attempt.replaced(redirect_uri=redirect_uri)
-
-    @property
-    def attempt(self) -> Attempt:
-        """The present try; a program that goes on with a login of another process keeps it, and sets it again."""
-        return self._attempt
-
-    @attempt.setter
-    def attempt(self, attempt: Attempt) -> None:
-        self._attempt = attempt
+        self.attempt = self.attempt.replaced(redirect_uri=redirect_uri)
 
     @property
     def _code_verifier(self) -> str | None:
-        return self._attempt.verifier
+        return self.attempt.verifier
 
     @_code_verifier.setter
     def _code_verifier(self, verifier: str) -> None:  # by programs that go on with a login of another process
-        self._attempt = self._attempt.replaced(verifier=verifier)
+        self.attempt = self.attempt.replaced(verifier=verifier)
 
     @property
     def _code_challenge(self) -> str | None:
-        return self._attempt.challenge
+        return self.attempt.challenge
 
     def get_pkce_handshake_parameters(self) -> None:
-        """Begin a new attempt: a new ``state``, code verifier and code challenge (RFC 7636 section 4)."""
-        self._attempt = self._attempt.begun()
+        """Begin a new attempt (RFC 7636 section 4): 256 random bits of state, and a verifier of 512."""
+        self.attempt = Attempt(self.redirect_uri, os.urandom(32).hex(), os.urandom(64).hex())
 
     def get_authorize_url(self, state: str | None = None) -> str:
         """The page where the person logs in (RFC 6749 section 4.1.1); the caller may choose its ``state``.
@@ -227,18 +231,18 @@ class CartoPKCE:
         """
         from urllib.parse import urlencode
 
-        if self._attempt.verifier is None:
+        if self.attempt.verifier is None:
             self.get_pkce_handshake_parameters()
         if state is not None:
-            self._attempt = self._attempt.replaced(state=state)
+            self.attempt = self.attempt.replaced(state=state)
         parameters = {
             "client_id": self._services.client_id,
             "response_type": "code",
             "audience": self._services.audience,
             "redirect_uri": self.redirect_uri,
-            "code_challenge": self._attempt.challenge,
+            "code_challenge": self.attempt.challenge,
             "code_challenge_method": "S256",
-            "state": self._attempt.state,
+            "state": self.attempt.state,
         }
         if self._services.scope:
             parameters["scope"] = self._services.scope
@@ -307,18 +311,18 @@ class CartoPKCE:
 
     def _begin(self, redirect_uri: str) -> str:
         """Begin a new attempt and return its link; codes of earlier attempts are worth nothing now."""
-        self._attempt = Attempt(redirect_uri)
+        self.attempt = Attempt(redirect_uri)
         return self.get_authorize_url()
 
     def _judge(self, query: str) -> AuthorizationResponse | None:
         from carto_auth._login.response import response_for
 
-        return response_for(query, state=self._attempt.state or "", issuer=self._services.auth_url)
+        return response_for(query, state=self.attempt.state or "", issuer=self._services.auth_url)
 
     def _code_in(self, pasted: str) -> str:
         from carto_auth._login.response import checked_code_in
 
-        attempt = self._attempt
+        attempt = self.attempt
         return checked_code_in(pasted, redirect_uri=attempt.redirect_uri, state=attempt.state, services=self._services)
 
     def _input(self, prompt: str) -> str:
@@ -409,7 +413,7 @@ class CartoPKCE:
     def _exchange(self, code: str) -> dict[str, Any]:
         from carto_auth import _http
 
-        if self._attempt.verifier is None:
+        if self.attempt.verifier is None:
             self.get_pkce_handshake_parameters()
         form = {
             "grant_type": "authorization_code",
@@ -417,7 +421,7 @@ class CartoPKCE:
             "audience": self._services.audience,
             "code": code,
             "redirect_uri": self.redirect_uri,
-            "code_verifier": self._attempt.verifier or "",
+            "code_verifier": self.attempt.verifier or "",
         }
         try:
             answer = _http.post_form(
@@ -472,12 +476,3 @@ def login_seconds(timeout: Any) -> float:
     if timeout < 0:
         raise ValueError(f"timeout must be seconds, 0 or more, not {timeout}")
     return float(timeout)
-
-
-def code_challenge(code_verifier: str) -> str:
-    """The S256 code challenge of a code verifier (RFC 7636 section 4.2)."""
-    import base64
-    import hashlib
-
-    digest = hashlib.sha256(code_verifier.encode("ascii")).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")

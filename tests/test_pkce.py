@@ -73,11 +73,15 @@ def answered(link, page=CODE_PAGE, **changes):
 
 def test_code_challenge_of_rfc_7636_appendix_b():
     verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
-    assert pkce.code_challenge(verifier) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+    assert pkce.Attempt(CODE_PAGE, verifier=verifier).challenge == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 
 
 def test_each_attempt_has_a_state_of_256_bits_and_a_verifier_that_nobody_sees():
-    attempts = [pkce.Attempt(CODE_PAGE).begun() for _ in range(5)]
+    attempts = []
+    for _ in range(5):
+        login = CartoPKCE(open_browser=False)
+        login.get_authorize_url()
+        attempts.append(login.attempt)
     assert len({attempt.state for attempt in attempts}) == len({attempt.verifier for attempt in attempts}) == 5
     assert all(len(attempt.state) >= 43 for attempt in attempts)
     assert attempts[0].state not in repr(attempts[0])
@@ -160,7 +164,7 @@ def test_a_refused_code_begins_a_fresh_attempt_and_is_not_sent_again(person, req
     for form, attempt, code in zip(forms, sent, ("first", "second", "third"), strict=True):
         assert form["code"] == code
         assert form["redirect_uri"] == attempt["redirect_uri"] == CODE_PAGE
-        assert pkce.code_challenge(form["code_verifier"]) == attempt["code_challenge"]
+        assert pkce.Attempt(CODE_PAGE, verifier=form["code_verifier"]).challenge == attempt["code_challenge"]
 
 
 @pytest.mark.parametrize(

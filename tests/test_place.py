@@ -296,7 +296,7 @@ def found():
 @pytest.mark.parametrize("name", ["firefox", "/usr/bin/chromium"])
 def test_a_browser_with_windows(found, name):
     preferred, other = found(name), found("another")
-    assert browser.has_window() is True
+    assert browser.can_open() is True
     assert browser.open_browser(URL) is True
     assert (preferred.opened, other.opened) == ([URL], [])
 
@@ -304,7 +304,7 @@ def test_a_browser_with_windows(found, name):
 @pytest.mark.parametrize("name", ["w3m", "lynx", "links", "elinks", "www-browser", "/usr/bin/w3m"])
 def test_a_browser_in_the_terminal_is_none(found, name):
     text = found(name)
-    assert browser.has_window() is False
+    assert browser.can_open() is False
     assert browser.open_browser(URL) is False
     assert text.opened == []
 
@@ -336,15 +336,14 @@ def named(tmp_path, monkeypatch, notes):
     return make
 
 
-def test_a_browser_in_the_terminal_is_one_if_it_is_named(place, named, notes):
-    place.env(BROWSER=named("w3m"))
-    assert browser.named_takes_over_the_terminal() is True
-    assert browser.has_window() is False
+def test_a_browser_in_the_terminal_is_none_although_it_is_named(place, named, notes):
+    place.env(BROWSER=f"{named('w3m')}:{named('lynx')} %s")
+    assert browser.can_open() is False
+    assert browser.open_browser(URL) is False
+    assert not notes.exists()
+    place.env(BROWSER=f"w3m:{named('a-browser')}")
     assert browser.open_browser(URL) is True
-    assert notes.read_text() == f"w3m {URL}\n"
-    place.env(BROWSER=named("a-browser"))
-    assert browser.named_takes_over_the_terminal() is False
-    assert browser.has_window() is True
+    assert notes.read_text() == f"a-browser {URL}\n"
 
 
 def test_a_browser_that_is_named_after_webbrowser_was_first_used(place, found, named, notes):

@@ -57,27 +57,12 @@ def can_open() -> bool:
     return place.is_open_replaced() or bool(_browsers())
 
 
-def has_window() -> bool:
-    """Whether a browser is known here that shows pages in its own window."""
-    return not all(_takes_over_the_terminal(browser) for browser in _browsers())
-
-
-def named_takes_over_the_terminal() -> bool:
-    """Whether the first browser that ``BROWSER`` names shows its pages in the terminal."""
-    return any(_takes_over_the_terminal(browser) for browser in _browsers()[:1])
-
-
 def _browsers() -> list[webbrowser.BaseBrowser]:
-    """Those that ``BROWSER`` names; else the one that :mod:`webbrowser` prefers, if it has windows."""
+    """Those that ``BROWSER`` names, else the one that :mod:`webbrowser` prefers; those for the terminal left out."""
     named = [_found(command) or webbrowser.GenericBrowser(command) for command in place.named_browsers()]
     preferred = None if named else _found(None)
-    if preferred is None or _takes_over_the_terminal(preferred):
-        return list(named)
-    return [preferred]
-
-
-def _takes_over_the_terminal(browser: webbrowser.BaseBrowser) -> bool:
-    return os.path.basename(getattr(browser, "name", "")) in _TEXT_BROWSERS
+    found = named if preferred is None else [preferred]
+    return [each for each in found if os.path.basename(getattr(each, "name", "")) not in _TEXT_BROWSERS]
 
 
 def _found(name: str | None) -> webbrowser.BaseBrowser | None:

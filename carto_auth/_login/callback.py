@@ -11,6 +11,7 @@ import errno
 import html
 import io
 import os
+import selectors
 import socket
 import sys
 import threading
@@ -28,7 +29,7 @@ from carto_auth._login.pages import Kind
 #: Seconds after which a connection is closed, whatever it is doing.
 CONNECTION_SECONDS = 5.0
 
-#: Seconds until a server notices that it should end; both of them make the person wait.
+#: Seconds until a server notices that it should end: the person waits for it.
 _POLL_SECONDS = 0.02
 
 #: Seconds for which a page that was shown can be loaded again.
@@ -51,7 +52,6 @@ Judge = Callable[[str], "tuple[Answer | None, Page]"]
 
 ALREADY_ANSWERED = Page(409, "Already done", "This login has already been answered. You can close this tab.")
 NOT_HERE = Page(404, "Nothing here", "This address only takes the end of a login.")
-WRONG_METHOD = Page(405, "Nothing here", "This address only takes the end of a login.")
 BROKEN = Page(500, "Something went wrong", "The login could not be finished. Your Python program tells you why.", "bad")
 
 
@@ -86,17 +86,23 @@ class CallbackServer(Generic[Answer]):
         self._failure: BaseException | None = None
         self._over = threading.Event()
         self._answered: tuple[str, Page] | None = None
-        self._serving: list[_Server] = []
+        self._until = float("inf")
         self._servers = _listen_in_time(parts.port or 80, self)
+        self._thread = threading.Thread(target=self._serve, daemon=True, name="carto-auth callback")
         try:
-            for server in self._servers:
-                threading.Thread(
-                    target=server.serve_forever, args=(_POLL_SECONDS,), daemon=True, name="carto-auth callback"
-                ).start()
-                self._serving.append(server)
+            self._thread.start()
         except RuntimeError:  # no thread can be had here
-            self._close()
+            _close(self._servers)
             raise
+
+    def _serve(self) -> None:
+        with selectors.DefaultSelector() as doors:
+            for server in self._servers:
+                doors.register(server, selectors.EVENT_READ, server)
+            while time.monotonic() < self._until:
+                for door, _ in doors.select(_POLL_SECONDS):
+                    door.data.handle_request()
+        _close(self._servers)
 
     def __enter__(self) -> CallbackServer[Answer]:
         return self
@@ -105,24 +111,16 @@ class CallbackServer(Generic[Answer]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._answered is None:
-            self._close()
+            self.close()
             return
         # The page may be loaded again, and must not look like a failure then.
+        self._until = time.monotonic() + LINGER_SECONDS
         _lingering[os.getpid()] = self
-        closing = threading.Timer(LINGER_SECONDS, self._close)
-        closing.daemon = True
-        try:
-            closing.start()
-        except RuntimeError:  # no thread can be had here
-            self._close()
 
-    def _close(self) -> None:
-        for server in self._servers:
-            if server in self._serving:
-                server.shutdown()
-            with contextlib.suppress(OSError):  # on macOS a socket that listens has no other end
-                server.socket.shutdown(socket.SHUT_RDWR)  # else a child that was forked meanwhile keeps the port
-            server.server_close()
+    def close(self) -> None:
+        """Let go of the port."""
+        self._until = 0.0
+        self._thread.join()
 
     def wait(self, seconds: float) -> Answer | None:
         """The accepted answer; ``None`` when none came within ``seconds``. Ctrl-C ends the wait at once.
@@ -169,7 +167,7 @@ def _listen_in_time(port: int, callback: CallbackServer[Any]) -> list[_Server]:
     """Servers on both loopback addresses, as soon as the last login lets go of the port, here or in another process."""
     last = _lingering.pop(os.getpid(), None)
     if last is not None:
-        last._close()
+        last.close()
     deadline = time.monotonic() + 2 * LINGER_SECONDS
     while True:
         try:
@@ -196,14 +194,20 @@ def _listen(port: int, callback: CallbackServer[Any]) -> list[_Server]:
                     raise
                 # No IPv6 here, which is common in containers.
     except BaseException:
-        for server in servers:
-            server.server_close()
+        _close(servers)
         raise
     return servers
 
 
+def _close(servers: list[_Server]) -> None:
+    for server in servers:
+        with contextlib.suppress(OSError):  # on macOS a socket that listens has no other end
+            server.socket.shutdown(socket.SHUT_RDWR)  # else a child that was forked meanwhile keeps the port
+        server.server_close()
+
+
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+    timeout = 0.0  # to accept a connection that is there already
     request_queue_size = 512  # a crowd at the door keeps nobody out
     # On Windows SO_REUSEADDR would let two programs share the port.
     allow_reuse_address = sys.platform != "win32"
@@ -272,7 +276,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Our page instead of the library's, which reflects the request."""
         self.command = getattr(self, "command", None) or "GET"
         self.request_version = "HTTP/1.1"
-        self._reply(WRONG_METHOD if code == 501 else NOT_HERE._replace(status=code))  # 501: any method but GET
+        self._reply(NOT_HERE._replace(status=405 if code == 501 else code))  # 501: any method but GET
 
     def _reply(self, page: Page) -> None:
         title, text = html.escape(page.title), html.escape(page.text)
@@ -281,12 +285,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response_only(page.status)
         for name, value in (*_HEADERS, ("Content-Length", str(len(content)))):
             self.send_header(name, value)
-        if page.status == WRONG_METHOD.status:
+        if page.status == 405:
             self.send_header("Allow", "GET")  # RFC 9110 section 15.5.6
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
-            self.wfile.flush()
 
     def log_message(self, *_: Any, **__: Any) -> None:
         """Say nothing: a callback's address holds an authorization code."""

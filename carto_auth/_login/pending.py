@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from carto_auth._frames import clears_its_frames
 from carto_auth._trust import require_secure
 from carto_auth.errors import LoginDenied, LoginFailed
 
-# A start with a good token imports this module, and must not pay for the import of typing.
-TYPE_CHECKING = False
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, Generic, Protocol, TypeVar
+    from carto_auth.pkce import CartoPKCE
 
-    Account = TypeVar("Account")
-
-    class _OfAccount(Generic[Account]): ...
-
-    class _Login(Protocol):
-        @property
-        def redirect_uri(self) -> str: ...
-        @redirect_uri.setter
-        def redirect_uri(self, redirect_uri: str) -> None: ...
-        def get_authorize_url(self, state: str | None = None) -> str: ...
-        def get_authorization_code(self, response: str | None = None) -> str: ...
-        def get_token_info(self, code: str | None = None) -> dict[str, Any]: ...
-
-else:
-    Account = "Account"
-
-    class _OfAccount:
-        def __class_getitem__(cls, account):
-            return cls
+Account = TypeVar("Account")
 
 
 @clears_its_frames
-class PendingLogin(_OfAccount[Account]):
+class PendingLogin(Generic[Account]):
     """A login in two calls, neither of which waits for the person.
 
     Made by :meth:`carto_auth.CartoAuth.begin_oauth`. It belongs to one person: keep it where only their
@@ -59,7 +39,7 @@ class PendingLogin(_OfAccount[Account]):
     """
 
     def __init__(
-        self, account: Callable[[dict[str, Any]], Account], login: _Login, redirect_uri: str | None = None
+        self, account: Callable[[dict[str, Any]], Account], login: CartoPKCE, redirect_uri: str | None = None
     ) -> None:
         if redirect_uri is not None:
             require_secure(redirect_uri.partition("?")[0], "redirect_uri")

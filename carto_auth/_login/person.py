@@ -149,15 +149,11 @@ class Conversation:
     def _response_at(self, server: CallbackServer[AuthorizationResponse], url: str) -> AuthorizationResponse | None:
         """Send the person to ``url``, and wait for what comes back; ``None`` when nothing does in time."""
         opening = browser.open_aside(url, lambda error: server.give_up(error or NoBrowser(place.why_no_browser())))
-        takes_over = browser.named_takes_over_the_terminal()
-        opening.join(0 if takes_over else OPENING_SECONDS)
+        opening.join(OPENING_SECONDS)
         server.wait(0)  # raises, if no browser could be opened
         before = "Log in to CARTO in your browser. If it does not open by itself, use this link:"
         self.screen.show_link(_paragraphs(self.notice(), before), url, self._waiting())
-        response = server.wait(self.seconds_left())
-        if takes_over:
-            opening.join(self.seconds_left())  # until it gives the terminal back
-        return response
+        return server.wait(self.seconds_left())
 
     def _waiting(self) -> str:
         stop = "interrupting the kernel stops it" if place.in_notebook() else "Ctrl-C stops it"

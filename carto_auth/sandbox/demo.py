@@ -170,7 +170,7 @@ class _Demo:
 
 
 def _person_can_click() -> bool:
-    return place.can_ask() and not os.environ.get("CI") and not place.browser_is_elsewhere() and browser.has_window()
+    return place.can_ask() and not os.environ.get("CI") and not place.browser_is_elsewhere() and browser.can_open()
 
 
 def _masked(token: str) -> str:

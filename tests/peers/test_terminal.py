@@ -96,18 +96,6 @@ def test_a_text_browser_does_not_take_over_the_terminal(terminal, log_in, monkey
     assert "No browser could be opened" in child.before
 
 
-def test_a_text_browser_that_is_named_has_the_terminal_until_it_ends(
-    terminal, carto, log_in, monkeypatch, callback_port, program
-):
-    w3m = program("w3m", f'{WALKER} "$1" && echo READING && read answer && echo "LEFT $answer"')
-    monkeypatch.setenv("BROWSER", str(w3m))
-    child = terminal(sys.executable, "-c", log_in(""))
-    child.expect("READING")
-    child.sendline("q")
-    child.expect_exact(f"API: {carto.url}")
-    assert "LEFT q" in child.before
-
-
 @pytest.mark.parametrize("moment", ["the prompt", "the browser"])
 def test_ctrl_c(terminal, log_in, monkeypatch, callback_port, program, moment):
     if moment == "the browser":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from carto_auth import credentials
 from carto_auth._command import output
 from carto_auth._identity import Identity, Owner
@@ -11,19 +9,16 @@ from carto_auth._services import Services
 from carto_auth._stores import Entry, Store, default_store
 
 
-def all_kept() -> Iterator[tuple[Identity, Entry, Store]]:
+def all_kept() -> list[tuple[Identity, Entry, Store]]:
     """Every account of the default places, with its entry and the store that it was found in."""
     services = Services.from_environment()
-    stores = (
-        default_store(Identity.of_person(services, None)),
-        default_store(Identity.of_application(services, "", "")),
-    )
-    seen = set()
-    for store in stores:
-        for identity, entry in store.accounts():
-            if (store.shown, identity) not in seen:
-                seen.add((store.shown, identity))
-                yield identity, entry, store
+    places = Identity.of_person(services, None), Identity.of_application(services, "", "")
+    found = {
+        (store.shown, identity): (identity, entry, store)  # the two places may be one
+        for store in map(default_store, places)
+        for identity, entry in store.accounts()
+    }
+    return list(found.values())
 
 
 def title(identity: Identity, entry: Entry) -> str:
@@ -36,10 +31,10 @@ def title(identity: Identity, entry: Entry) -> str:
     return f"{kind}{f' of {owner}' if owner else ''}{organization}"
 
 
-def show() -> None:
+def run(_: object) -> None:
     """Print them, with what a program needs to use each."""
-    rows = list(all_kept())
-    for identity, entry, store in rows:
+    kept = all_kept()
+    for identity, entry, store in kept:
         name = title(identity, entry)
         output.print_rows(
             f"{name[0].upper()}{name[1:]}",
@@ -48,7 +43,7 @@ def show() -> None:
             ("CARTO", None if identity.token_endpoint == Services().token_url else identity.token_endpoint),
             ("Kept in", store.shown),
         )
-    if not rows:
+    if not kept:
         output.say("Nothing is kept here. Log in with: carto-auth login")
 
 

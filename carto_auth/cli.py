@@ -137,7 +137,7 @@ def _refuse(command: ArgumentParser, word: str, known: Iterable[str]) -> NoRetur
 
 def parser() -> ArgumentParser:
     """The command's arguments; ``make completions`` reads them too."""
-    from argparse import ArgumentParser, RawDescriptionHelpFormatter
+    from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 
     whole = ArgumentParser(
         prog="carto-auth",
@@ -146,13 +146,14 @@ def parser() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
     )
     whole.add_argument("-V", "--version", action="version", version=f"carto-auth {__version__}")
+    whole.add_argument("-v", "--verbose", action="store_true", help="tell more")
     commands = whole.add_subparsers(metavar="command")
     add = {}
     for name, summary in _COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         command.set_defaults(command=name)
         add[name] = command.add_argument
-        add[name]("-v", "--verbose", action="store_true", help="tell more")
+        add[name]("-v", "--verbose", action="store_true", default=SUPPRESS, help="tell more")
     for name, names, summary in _SWITCHES:
         add[name](*names, action="store_true", help=summary)
     add["login"](
@@ -161,7 +162,7 @@ def parser() -> ArgumentParser:
     for name in ("login", "token", "status", "logout"):
         add[name]("--org", "--organization-name", type=_name, help="the SSO organization (or its id, org_...)")
     add["help"]("topic", nargs="?", choices=list(_COMMANDS), metavar="command")
-    whole.set_defaults(command="help", verbose=False, topic=None, commands=commands.choices)
+    whole.set_defaults(command="help", topic=None, commands=commands.choices)
     return whole
 
 

@@ -179,11 +179,7 @@ def find_access_token(access_token: str | None, api_base_url: str | None, servic
 
 
 def given_m2m(
-    api_base_url: str | None,
-    client_id: str | None,
-    client_secret: str | None,
-    services: Services,
-    place: str = "the arguments",
+    api_base_url: str | None, client_id: str | None, client_secret: str | None, services: Services
 ) -> M2MCredentials:
     """M2M credentials passed as arguments; the API base URL may come from the environment, or be left out.
 
@@ -191,11 +187,8 @@ def given_m2m(
         MissingCredential: one was not passed.
         InvalidCredential: one cannot be used.
     """
-    if api_base_url is None:
-        found = _from_environment("api_base_url")
-        api_base_url = found[1] if found else None
     given = {"api_base_url": api_base_url, "client_id": client_id, "client_secret": client_secret}
-    return _checked_m2m({name: value for name, value in given.items() if value is not None}, place, services)
+    return _checked_m2m({name: value for name, value in given.items() if value is not None}, "the arguments", services)
 
 
 # ---- M2M files -----------------------------------------------------------------------------------
@@ -211,7 +204,8 @@ def find_m2m(services: Services) -> M2MCredentials:
     """
     there = [pair for pair in map(_from_environment, ("client_id", "client_secret")) if pair]
     if len(there) == 2:
-        return given_m2m(None, there[0][1], there[1][1], services, "the environment")
+        content = {"client_id": there[0][1], "client_secret": there[1][1]}
+        return _checked_m2m(content, "the environment", services)
     if there:
         missing = "CARTO_CLIENT_ID" if "SECRET" in there[0][0] else "CARTO_CLIENT_SECRET"
         raise MissingCredential(
@@ -237,8 +231,10 @@ def default_file() -> str | None:
         user's configuration folder, if there is one; else ``None``.
     """
     named = os.environ.get("CARTO_CREDENTIALS_FILE", "").strip()
+    if named:
+        return named
     path = default_file_path()
-    return named or (path if path and os.path.exists(path) else None)
+    return path if path and os.path.exists(path) else None
 
 
 def default_file_path() -> str | None:
@@ -284,9 +280,11 @@ def read_m2m_file(filepath: str | os.PathLike[str], services: Services) -> M2MCr
 
 
 def _checked_m2m(content: dict[str, Any], place: str, services: Services) -> M2MCredentials:
-    base_url = content.get("api_base_url")
-    if base_url is not None:
+    base_url: str | None = None
+    if "api_base_url" in content:
         base_url = require_credentials_base_url(_value(content, "api_base_url", place), place, services)
+    elif found := _from_environment("api_base_url"):
+        base_url = require_credentials_base_url(found[1], found[0], services)
     return M2MCredentials(base_url, *(_value(content, name, place) for name in ("client_id", "client_secret")))
 
 

@@ -37,7 +37,7 @@ def all_checks(kind: str, org: str | None) -> list[Check]:
         return [*checks, Check("Token", False, "there is none, and a login is needed")]
     except CredentialsError as error:
         return [*checks, Check("Token", False, str(error))]
-    checks.append(Check("Token", True, "there is a good one"))
+    checks.append(Check("Token", True, "there is one that has not ended"))
     if kind != "access_token":  # the accounts service takes OAuth tokens only
         checks.append(_check("Accounts", lambda: get_api_base_url(token)))
     checks.append(_check("API", lambda: _reach(auth.get_api_base_url())))

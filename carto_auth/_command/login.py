@@ -32,8 +32,11 @@ def run(options: Namespace) -> None:
     Raises:
         CredentialsError: as :meth:`CartoAuth.from_oauth`, or the login could not be kept.
     """
+    if options.answer == "-":
+        _finish(sys.stdin.readline() if sys.stdin else "")
+        return
     if options.answer is not None:
-        _finish(sys.stdin.readline() if options.answer == "-" else options.answer)
+        _finish(options.answer)
         return
     services, org = Services.from_environment(), credentials.organization(options.org)
     if not options.force:

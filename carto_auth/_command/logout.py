@@ -48,8 +48,10 @@ def run(options: Namespace) -> int:
 
 
 def _forget_all() -> int:
-    code = 0
-    for identity, entry, store in all_kept():
+    code, kept = 0, all_kept()
+    if not kept:
+        output.say("Nothing is kept here.")
+    for identity, entry, store in kept:
         try:
             _forget(title(identity, entry), store.beside(identity))
         except CredentialsError as error:

@@ -24,8 +24,8 @@ _OWN_WORDS = {
 
 
 def prepare() -> None:
-    """Have every text written, whatever the encoding of the streams, and warnings in one line."""
-    for stream in (sys.stdout, sys.stderr):
+    """Have every text read and written, whatever the encoding of the streams, and warnings in one line."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = lambda message, *_, **__: say(f"carto-auth: warning: {message}")
@@ -57,6 +57,11 @@ def in_its_own_words(text: str) -> str:
     for python, command in _OWN_WORDS.items():
         text = text.replace(python, command)
     return text
+
+
+def with_organization(text: str, org: str | None) -> str:
+    """An advice to log in, which names the organization that is wanted."""
+    return text.replace("carto-auth login", f"carto-auth login --org {org}") if org else text
 
 
 def until(end: float | None) -> str:

@@ -40,7 +40,7 @@ def run(options: Namespace) -> int:
         rows += [(name, f"{'ok' if ok else 'failed'}: {output.in_its_own_words(seen)}") for name, ok, seen in checks]
         if options.verbose:
             rows += [("" if number else "Passed over", source.seen) for number, source in enumerate(status.passed_over)]
-        output.print_rows(_title(status), *rows)
+        output.print_rows(_title(status, is_checked=options.check), *rows)
     if not status.is_usable:
         return 4 if status.problem is None and status.source.kind in ("login", "cli") else 1
     return 0 if all(check.ok for check in checks) else 1
@@ -171,23 +171,27 @@ def _as_json(source: credentials.Source) -> dict[str, str]:
     return {"kind": source.kind, "seen": source.seen}
 
 
-def _title(status: Status) -> str:
+def _title(status: Status, *, is_checked: bool) -> str:
     kind = status.source.kind
     if status.problem is not None:
         return "No program gets a token here."
     if status.token is None:
         if kind == "login":
-            return "Nobody is logged in here. Run: carto-auth login"
+            return output.with_organization("Nobody is logged in here. Run: carto-auth login", status.org)
         return "There is no token yet. The first program that needs one fetches it."
     if status.is_over:
         if status.renewable:
             return "The token has ended. The next program that needs one renews it."
-        command = {"login": "Run: carto-auth login", "cli": "Run: carto auth login"}
+        command = {
+            "login": output.with_organization("Run: carto-auth login", status.org),
+            "cli": "Run: carto auth login",
+        }
         return f"The token has ended. {command.get(kind, 'Make a new one.')}"
     if kind in ("login", "cli"):
         return status.owner.logged_in(status.end, status.org)
     if kind == "access_token":
-        return "There is an access token. Whether CARTO takes it was not checked: carto-auth status --check"
+        advice = "" if is_checked else " Whether CARTO takes it was not checked: carto-auth status --check"
+        return f"There is an access token.{advice}"
     return "The application has a token."
 
 

@@ -30,7 +30,8 @@ def print_token(org: str | None = None, *, as_json: bool = False) -> None:
     except LoginRequired as error:
         from carto_auth._command.accounts import how_to_use_others
 
-        error.remedy = " ".join(filter(None, (error.remedy, how_to_use_others(org))))
+        advice = output.with_organization(error.remedy or "", org)
+        error.remedy = " ".join(filter(None, (advice, how_to_use_others(org))))
         raise
     if as_json:
         import json

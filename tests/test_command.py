@@ -169,8 +169,22 @@ def test_accounts_and_logging_out_of_all(run, log_in, person, monkeypatch):
     assert (shown.count("good until"), shown.count(person.url) >= 3, str(HOME_FILE) in shown) == (3, True, True)
     code, _, told = run("logout", "--all")
     assert (code, told.count("is forgotten")) == (0, 3)
-    assert run("logout", "--all") == (0, "", "Nothing is kept here.\n")
+    assert run("logout", "--all") == (0, "", "Nothing is kept here. Log in with: carto-auth login\n")
     assert run("accounts")[1] == ""
+
+
+@pytest.mark.parametrize("place", ["a Redis that is gone", "a damaged file"])
+@pytest.mark.parametrize("arguments", [("accounts",), ("logout", "--all")])
+def test_a_place_that_cannot_be_read_is_not_told_as_empty(run, log_in, monkeypatch, place, arguments):
+    log_in()
+    told = "token_oauth.json cannot be read (it is damaged"
+    if place == "a damaged file":
+        (Path.home() / HOME_FILE).write_text("{")
+    else:
+        monkeypatch.setenv("CARTO_AUTH_CACHE", "redis://:MARKED@127.0.0.1:1/0")
+        told = "redis://127.0.0.1:1/0 cannot be read (Redis: Connection refused)"
+    code, shown, said = run(*arguments)
+    assert (code, told in said, "Nothing is kept" in said, "MARKED" in shown + said) == (1, True, False, False)
 
 
 def test_a_login_of_0_2_0_is_an_account_too(run):

@@ -9,16 +9,25 @@ from carto_auth._services import Services
 from carto_auth._stores import Entry, Store, default_store
 
 
-def all_kept() -> list[tuple[Identity, Entry, Store]]:
-    """Every account of the default places, with its entry and the store that it was found in."""
+def all_kept() -> tuple[list[tuple[Identity, Entry, Store]], bool]:
+    """What the default places keep, and whether all of them could be read; says which could not.
+
+    Each account is one with its entry and the store that it was found in.
+    """
     services = Services.from_environment()
-    places = Identity.of_person(services, None), Identity.of_application(services, "", "")
-    found = {
-        (store.shown, identity): (identity, entry, store)  # the two places may be one
-        for store in map(default_store, places)
-        for identity, entry in store.accounts()
-    }
-    return list(found.values())
+    found, is_complete = {}, True
+    for identity in (Identity.of_person(services, None), Identity.of_application(services, "", "")):
+        place = default_store(identity)
+        try:
+            place.check()
+        except OSError as error:
+            output.say(f"carto-auth: {place.shown} cannot be read ({error.strerror or error}).")
+            is_complete = False
+        for account, entry in place.accounts():
+            found[place.shown, account] = account, entry, place  # the two places may be one
+    if is_complete and not found:
+        output.say("Nothing is kept here. Log in with: carto-auth login")
+    return list(found.values()), is_complete
 
 
 def title(identity: Identity, entry: Entry) -> str:
@@ -31,9 +40,9 @@ def title(identity: Identity, entry: Entry) -> str:
     return f"{kind}{f' of {owner}' if owner else ''}{organization}"
 
 
-def run(_: object) -> None:
-    """Print them, with what a program needs to use each."""
-    kept = all_kept()
+def run(_: object) -> int:
+    """Print them, with what a program needs to use each; 1 where some place could not be read, else 0."""
+    kept, is_complete = all_kept()
     for identity, entry, store in kept:
         name = title(identity, entry)
         output.print_rows(
@@ -43,8 +52,7 @@ def run(_: object) -> None:
             ("CARTO", None if identity.token_endpoint == Services().token_url else identity.token_endpoint),
             ("Kept in", store.shown),
         )
-    if not kept:
-        output.say("Nothing is kept here. Log in with: carto-auth login")
+    return 0 if is_complete else 1
 
 
 def other_organizations(org: str | None) -> list[str]:

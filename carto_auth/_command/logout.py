@@ -48,9 +48,8 @@ def run(options: Namespace) -> int:
 
 
 def _forget_all() -> int:
-    code, kept = 0, all_kept()
-    if not kept:
-        output.say("Nothing is kept here.")
+    kept, is_complete = all_kept()
+    code = 0 if is_complete else 1
     for identity, entry, store in kept:
         try:
             _forget(title(identity, entry), store.beside(identity))

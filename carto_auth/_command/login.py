@@ -32,11 +32,11 @@ def run(options: Namespace) -> None:
     Raises:
         CredentialsError: as :meth:`CartoAuth.from_oauth`, or the login could not be kept.
     """
-    if options.answer == "-":
-        _finish(sys.stdin.readline() if sys.stdin else "")
-        return
-    if options.answer is not None:
-        _finish(options.answer)
+    answer = options.answer
+    if answer == "-":
+        answer = sys.stdin.readline() if sys.stdin else ""
+    if answer is not None:
+        _finish(answer)
         return
     services, org = Services.from_environment(), credentials.organization(options.org)
     if not options.force:

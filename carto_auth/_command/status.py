@@ -182,11 +182,8 @@ def _title(status: Status, *, is_checked: bool) -> str:
     if status.is_over:
         if status.renewable:
             return "The token has ended. The next program that needs one renews it."
-        command = {
-            "login": output.with_organization("Run: carto-auth login", status.org),
-            "cli": "Run: carto auth login",
-        }
-        return f"The token has ended. {command.get(kind, 'Make a new one.')}"
+        command = {"login": "Run: carto-auth login", "cli": "Run: carto auth login"}.get(kind, "Make a new one.")
+        return output.with_organization(f"The token has ended. {command}", status.org)
     if kind in ("login", "cli"):
         return status.owner.logged_in(status.end, status.org)
     if kind == "access_token":

@@ -5,7 +5,6 @@ An error names the place that is at fault, and never shows what is in it.
 
 from __future__ import annotations
 
-import codecs
 import errno
 import json
 import os
@@ -82,11 +81,9 @@ def sources() -> Iterator[Source]:
     yield _environment_source("access_token", "API access token", "access_token")
     yield _environment_source("m2m_environment", "M2M credentials in the environment", "client_id", "client_secret")
     file = default_file()
-    none = "CARTO_CREDENTIALS_FILE is not set, and your configuration folder has no credentials file"
-    if file is not None and holds_content(file):
+    seen = file or "CARTO_CREDENTIALS_FILE is not set, and your configuration folder has no credentials file"
+    if holds_content(seen):
         seen = "CARTO_CREDENTIALS_FILE holds the credentials themselves, not a path"
-    else:
-        seen = file or none
     yield Source("m2m_file", "M2M credentials file", file is not None, seen)
     yield _cli_source(CliProfile.default())
     yield Source("login", "a person's login", True, "used when there is nothing else")
@@ -94,13 +91,12 @@ def sources() -> Iterator[Source]:
 
 def _cli_source(cli: CliProfile) -> Source:
     is_there, seen = True, cli.path
-    if not os.path.exists(cli.path):
+    try:
+        cli.read()
+    except CredentialsFileNotFound:
         is_there, seen = False, f"there is no {cli.path}"
-    else:
-        try:
-            cli.read()
-        except CredentialsError as error:
-            is_there, seen = cli.profile is not None, error.message
+    except CredentialsError as error:
+        is_there, seen = cli.profile is not None, error.message
     return Source("cli", "the CARTO CLI's login", is_there, seen)
 
 
@@ -146,23 +142,6 @@ def _from_environment(setting: str) -> tuple[str, str] | None:
     return None
 
 
-def environment_m2m(services: Services) -> M2MCredentials | None:
-    """M2M credentials from the environment; ``None`` when neither an id nor a secret is set.
-
-    Raises:
-        MissingCredential: only one of the two is set.
-        InvalidCredential: one of them cannot be used.
-    """
-    found = {setting: _from_environment(setting) for setting in ("client_id", "client_secret")}
-    there = [pair for pair in found.values() if pair]
-    if len(there) == 1:
-        missing = next(_VARIABLES[setting][0] for setting, pair in found.items() if pair is None)
-        raise MissingCredential(
-            f"The environment has {there[0][0]}, but not {missing}.", remedy=f"Set it too. {_WHERE_THEY_ARE}"
-        )
-    return given_m2m(None, there[0][1], there[1][1], services, "the environment") if there else None
-
-
 # ---- arguments -----------------------------------------------------------------------------------
 
 
@@ -202,11 +181,7 @@ def find_access_token(access_token: str | None, api_base_url: str | None, servic
 
 
 def given_m2m(
-    api_base_url: str | None,
-    client_id: str | None,
-    client_secret: str | None,
-    services: Services,
-    place: str = "the arguments",
+    api_base_url: str | None, client_id: str | None, client_secret: str | None, services: Services
 ) -> M2MCredentials:
     """M2M credentials passed as arguments; the API base URL may come from the environment, or be left out.
 
@@ -214,14 +189,8 @@ def given_m2m(
         MissingCredential: one was not passed.
         InvalidCredential: one cannot be used.
     """
-    found = _from_environment("api_base_url") if api_base_url is None else None
-    given = {
-        "api_base_url": found[1] if found else api_base_url,
-        "client_id": client_id,
-        "client_secret": client_secret,
-    }
-    content = {name: value for name, value in given.items() if value is not None}
-    return _checked_m2m(content, place, services)
+    given = {"api_base_url": api_base_url, "client_id": client_id, "client_secret": client_secret}
+    return _checked_m2m({name: value for name, value in given.items() if value is not None}, "the arguments", services)
 
 
 # ---- M2M files -----------------------------------------------------------------------------------
@@ -235,15 +204,21 @@ def find_m2m(services: Services) -> M2MCredentials:
         MissingCredential: a part of them is missing.
         InvalidCredential: they cannot be used.
     """
-    found = environment_m2m(services)
-    if found is not None:
-        return found
+    there = [pair for pair in map(_from_environment, ("client_id", "client_secret")) if pair]
+    if len(there) == 2:
+        content = {"client_id": there[0][1], "client_secret": there[1][1]}
+        return _checked_m2m(content, "the environment", services)
+    if there:
+        missing = "CARTO_CLIENT_ID" if "SECRET" in there[0][0] else "CARTO_CLIENT_SECRET"
+        raise MissingCredential(
+            f"The environment has {there[0][0]}, but not {missing}.", remedy=f"Set it too. {_WHERE_THEY_ARE}"
+        )
     file = default_file()
     if file is not None:
         return read_m2m_file(file, services)
     raise CredentialsFileNotFound(
         "There are no M2M credentials: CARTO_CLIENT_ID and CARTO_CLIENT_SECRET are not set, CARTO_CREDENTIALS_FILE "
-        f"names no file, and there is no {_default_file_name()}.",
+        f"names no file, and there is no {default_file_path() or 'home folder'}.",
         remedy=f"Use one of these, or pass the path of a file. {_WHERE_THEY_ARE}",
     )
 
@@ -258,8 +233,10 @@ def default_file() -> str | None:
         user's configuration folder, if there is one; else ``None``.
     """
     named = os.environ.get("CARTO_CREDENTIALS_FILE", "").strip()
-    path = named or default_file_path()
-    return path if named or (path and os.path.exists(path)) else None
+    if named:
+        return named
+    path = default_file_path()
+    return path if path and os.path.exists(path) else None
 
 
 def default_file_path() -> str | None:
@@ -275,10 +252,6 @@ def default_file_path() -> str | None:
 
         folder = platformdirs.user_config_dir("carto-auth")
     return os.path.join(folder, "carto_credentials.json") if os.path.isabs(folder) else None
-
-
-def _default_file_name() -> str:
-    return default_file_path() or "file in a configuration folder (this user has no home)"
 
 
 def read_m2m_file(filepath: str | os.PathLike[str], services: Services) -> M2MCredentials:
@@ -309,39 +282,32 @@ def read_m2m_file(filepath: str | os.PathLike[str], services: Services) -> M2MCr
 
 
 def _checked_m2m(content: dict[str, Any], place: str, services: Services) -> M2MCredentials:
-    base_url = content.get("api_base_url")
-    if base_url is not None:
-        named = _value(content, "api_base_url", place)
-        base_url = require_credentials_base_url(named, place, by_carto=services.are_cartos_own)
+    base_url: str | None = None
+    if "api_base_url" in content:
+        base_url = require_credentials_base_url(
+            _value(content, "api_base_url", place), place, by_carto=services.are_cartos_own
+        )
+    elif found := _from_environment("api_base_url"):
+        base_url = require_credentials_base_url(found[1], found[0], by_carto=services.are_cartos_own)
     return M2MCredentials(base_url, *(_value(content, name, place) for name in ("client_id", "client_secret")))
 
 
 def _value(content: dict[str, Any], name: str, place: str) -> str:
     if name not in content:
         raise MissingCredential(f"There is no {name} in {place}.", remedy=_WHERE_THEY_ARE)
-    problem = _problem(content[name])
-    if problem:
-        raise InvalidCredential(f"{name} in {place} {problem}.", remedy=_WHERE_THEY_ARE)
-    return str(content[name]).strip()
-
-
-def _problem(value: object) -> str | None:
-    """What is wrong with a value, as the end of a sentence; ``None`` when nothing is."""
-    if value is None or value == "":
-        return "is empty"
+    value = content[name]
+    text = value.strip() if isinstance(value, str) else ""
     if not isinstance(value, str):
-        return f"is not text, but of type {type(value).__name__}"
-    text = value.strip()
-    if not text:
-        return "is blank"
-    if _is_placeholder(text):
-        return "is still a placeholder"
-    return None if text.isprintable() else "contains control characters"
-
-
-def _is_placeholder(text: str) -> bool:
-    is_bracketed = text[0] + text[-1] in ("<>", "[]", "{}") or (text.startswith("${") and text.endswith("}"))
-    return is_bracketed or (len(text) > 2 and set(text) <= set("xX.*-"))
+        problem = f"is not text, but of type {type(value).__name__}"
+    elif not text:
+        problem = "is empty"
+    elif re.fullmatch(r"<.*>|\[.*\]|\$?\{.*\}|[xX.*-]{3,}", text):
+        problem = "is still a placeholder"
+    elif not text.isprintable():
+        problem = "contains control characters"
+    else:
+        return text
+    raise InvalidCredential(f"{name} in {place} {problem}.", remedy=_WHERE_THEY_ARE)
 
 
 # ---- the CARTO CLI -------------------------------------------------------------------------------
@@ -414,19 +380,14 @@ class CliProfile(Value):
     def _entry(self, content: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """The profile's name and what the file has for it. Older files are one profile, which the CLI calls default."""
         profiles = content.get("profiles")
-        if "token" in content and profiles is None:
+        if profiles is None and "token" in content:
             profiles = {"default": content}
         if not isinstance(profiles, dict):
-            if "client_id" in content:
-                raise MissingCredential(
-                    f"{self.path} holds M2M credentials, not the CARTO CLI's login.",
-                    remedy=f'Use CartoAuth.from_m2m("{self.path}") for it.',
-                )
             raise MissingCredential(f"{self.path} has no profiles.", remedy=_CLI_REMEDY)
-        name = self.profile or content.get("current_profile") or "default"
-        entry = profiles.get(name) if isinstance(name, str) else None
-        if not isinstance(name, str) or not isinstance(entry, dict):
-            wanted = "such profile" if holds_content(str(name)) else f"profile {name!r}"
+        name = str(self.profile or content.get("current_profile") or "default")
+        entry = profiles.get(name)
+        if not isinstance(entry, dict):
+            wanted = "such profile" if holds_content(name) else f"profile {name!r}"
             raise MissingCredential(
                 f"{self.path} has no {wanted}; it has {', '.join(map(repr, profiles)) or 'none'}.",
                 remedy="Choose one of these, or log in to that profile.",
@@ -489,29 +450,11 @@ def _parsed(raw: bytes) -> tuple[object, str | None]:
 
     No error is raised here, because the parser's carries the file's text along.
     """
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return None, "is UTF-16; save it as UTF-8"
     try:
-        # Not decode("utf-8-sig"): the import of that codec takes longer than reading the file.
-        return json.loads(raw.removeprefix(codecs.BOM_UTF8).decode(), object_pairs_hook=_without_duplicates), None
+        return json.loads(raw), None  # UTF-16 too, in which some editors and shells write
     except UnicodeDecodeError:
-        return None, "is not UTF-8 text"
+        return None, "is not text in UTF-8"
     except json.JSONDecodeError as error:
         return None, f"is not valid JSON: {error.msg}, at line {error.lineno}, column {error.colno}"
-    except _DuplicateKey as error:
-        return None, f"has the key {error.args[0]!r} twice"
     except (RecursionError, ValueError):
         return None, "is not valid JSON: it is nested too deeply, or has a number with too many digits"
-
-
-class _DuplicateKey(ValueError):
-    """A JSON object has a key twice; its argument is the key."""
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in content:
-            raise _DuplicateKey(key)
-        content[key] = value
-    return content

@@ -15,7 +15,7 @@ _shtab_carto_auth_logout_option_strings=(-h --help -v --verbose --all --org --or
 _shtab_carto_auth_demo_option_strings=(-h --help -v --verbose)
 _shtab_carto_auth_sandbox_option_strings=(-h --help -v --verbose)
 _shtab_carto_auth_help_option_strings=(-h --help -v --verbose)
-_shtab_carto_auth_option_strings=(-h --help -V --version)
+_shtab_carto_auth_option_strings=(-h --help -V --version -v --verbose)
 
 
 
@@ -67,6 +67,8 @@ _shtab_carto_auth__h_nargs=0
 _shtab_carto_auth___help_nargs=0
 _shtab_carto_auth__V_nargs=0
 _shtab_carto_auth___version_nargs=0
+_shtab_carto_auth__v_nargs=0
+_shtab_carto_auth___verbose_nargs=0
 
 
 # $1=COMP_WORDS[1]

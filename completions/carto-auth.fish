@@ -58,6 +58,7 @@ complete -c carto-auth -f
 
 complete -c carto-auth -n _shtab_carto_auth_using -s h -l help -d 'show this help message and exit'
 complete -c carto-auth -n _shtab_carto_auth_using -s V -l version -d 'show program'"'"'s version number and exit'
+complete -c carto-auth -n _shtab_carto_auth_using -s v -l verbose -d 'tell more'
 complete -c carto-auth -n '_shtab_carto_auth_using; and test $_shtab_carto_auth_npos -eq 0' -a login -d 'Log in, and keep the login for your programs.'
 complete -c carto-auth -n '_shtab_carto_auth_using login' -s h -l help -d 'show this help message and exit'
 complete -c carto-auth -n '_shtab_carto_auth_using login' -s v -l verbose -d 'tell more'

@@ -25,6 +25,7 @@ _shtab_carto_auth_commands() {
 _shtab_carto_auth_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "(- : *)"{-V,--version}"[show program\'s version number and exit]"
+  {-v,--verbose}"[tell more]"
 )
 
 # guard to ensure default positional specs are added only once per session

@@ -79,6 +79,13 @@ def test_the_second_step_is_another_process_and_reads_the_answer(run, person):
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
+def test_an_answer_from_an_input_that_is_closed(run, monkeypatch):
+    run("login", "--no-wait")
+    monkeypatch.setattr(sys, "stdin", None)
+    code, out, told = run("login", "--answer", "-")
+    assert (code, out, told.startswith("carto-auth: ")) == (1, "", True)
+
+
 @pytest.mark.parametrize("change", ["ten minutes", "another CARTO", "damage"])
 def test_a_pending_login_that_is_not_good_any_more(run, monkeypatch, clock, change):
     answer = walk_login(run("login", "--no-wait")[1].strip())
@@ -136,6 +143,8 @@ def test_the_organization_of_the_environment(run, log_in, person, monkeypatch):
     assert (code, advice in shown) == (4, True)
     assert json.loads(run("status", "--json")[1])["other_logins"] == [person.organization_name]
     assert run("status", "--org", person.organization_name)[0] == 0
+    for shown in (run("status", "--org", "another")[1], run("token", "--org", "another")[2]):
+        assert "carto-auth login --org another" in shown
 
 
 # ---- what is kept --------------------------------------------------------------------------------
@@ -160,7 +169,22 @@ def test_accounts_and_logging_out_of_all(run, log_in, person, monkeypatch):
     assert (shown.count("good until"), shown.count(person.url) >= 3, str(HOME_FILE) in shown) == (3, True, True)
     code, _, told = run("logout", "--all")
     assert (code, told.count("is forgotten")) == (0, 3)
+    assert run("logout", "--all") == (0, "", "Nothing is kept here. Log in with: carto-auth login\n")
     assert run("accounts")[1] == ""
+
+
+@pytest.mark.parametrize("place", ["a Redis that is gone", "a damaged file"])
+@pytest.mark.parametrize("arguments", [("accounts",), ("logout", "--all")])
+def test_a_place_that_cannot_be_read_is_not_told_as_empty(run, log_in, monkeypatch, place, arguments):
+    log_in()
+    told = "token_oauth.json cannot be read (it is damaged"
+    if place == "a damaged file":
+        (Path.home() / HOME_FILE).write_text("{")
+    else:
+        monkeypatch.setenv("CARTO_AUTH_CACHE", "redis://:MARKED@127.0.0.1:1/0")
+        told = "redis://127.0.0.1:1/0 cannot be read (Redis: Connection refused)"
+    code, shown, said = run(*arguments)
+    assert (code, told in said, "Nothing is kept" in said, "MARKED" in shown + said) == (1, True, False, False)
 
 
 def test_a_login_of_0_2_0_is_an_account_too(run):
@@ -219,6 +243,14 @@ def test_check_asks_every_service(run, log_in, person, monkeypatch, who):
     assert (code, "failed: CARTO handed out no warehouse token" in shown, shown.count("ok: ")) == (1, True, 4)
 
 
+def test_what_a_check_has_asked_is_not_advised(run, monkeypatch, person):
+    monkeypatch.setenv("CARTO_API_TOKEN", "of-nobody")
+    monkeypatch.setenv("CARTO_API_BASE_URL", person.url)
+    assert "was not checked: carto-auth status --check" in " ".join(run("status")[1].split())
+    code, shown, _ = run("status", "--check")
+    assert (code, "--check" in shown, "answered 401" in shown) == (1, False, True)
+
+
 def test_check_without_a_token_asks_what_needs_none(run, monkeypatch):
     code, shown, _ = run("status", "--check")
     assert (code, shown.count("ok: "), shown.count("failed: ")) == (4, 1, 1)
@@ -255,12 +287,13 @@ def test_warnings_are_one_line(run, monkeypatch):
     assert told.startswith("carto-auth: warning: Others on this computer can read")
 
 
-@pytest.mark.parametrize("by", ["-v", "CARTO_AUTH_LOG"])
+@pytest.mark.parametrize("by", ["token -v", "-v token", "CARTO_AUTH_LOG"])
 def test_a_command_can_be_followed(run, log_in, monkeypatch, by):
     log_in()
-    if by != "-v":
+    if by == "CARTO_AUTH_LOG":
         monkeypatch.setenv(by, "debug")
-    _, out, told = run("token", *(["-v"] if by == "-v" else []))
+        by = "token"
+    _, out, told = run(*by.split())
     assert (out.count("\n"), "carto-auth: found a good token in" in told) == (1, True)
 
 

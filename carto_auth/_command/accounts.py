@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from carto_auth import credentials
 from carto_auth._command import output
 from carto_auth._identity import Identity, Owner
@@ -11,19 +9,25 @@ from carto_auth._services import Services
 from carto_auth._stores import Entry, Store, default_store
 
 
-def all_kept() -> Iterator[tuple[Identity, Entry, Store]]:
-    """Every account of the default places, with its entry and the store that it was found in."""
+def all_kept() -> tuple[list[tuple[Identity, Entry, Store]], bool]:
+    """What the default places keep, and whether all of them could be read; says which could not.
+
+    Each account is one with its entry and the store that it was found in.
+    """
     services = Services.from_environment()
-    stores = (
-        default_store(Identity.of_person(services, None)),
-        default_store(Identity.of_application(services, "", "")),
-    )
-    seen = set()
-    for store in stores:
-        for identity, entry in store.accounts():
-            if (store.shown, identity) not in seen:
-                seen.add((store.shown, identity))
-                yield identity, entry, store
+    found, is_complete = {}, True
+    for identity in (Identity.of_person(services, None), Identity.of_application(services, "", "")):
+        place = default_store(identity)
+        try:
+            place.check()
+        except OSError as error:
+            output.say(f"carto-auth: {place.shown} cannot be read ({error.strerror or error}).")
+            is_complete = False
+        for account, entry in place.accounts():
+            found[place.shown, account] = account, entry, place  # the two places may be one
+    if is_complete and not found:
+        output.say("Nothing is kept here. Log in with: carto-auth login")
+    return list(found.values()), is_complete
 
 
 def title(identity: Identity, entry: Entry) -> str:
@@ -36,10 +40,10 @@ def title(identity: Identity, entry: Entry) -> str:
     return f"{kind}{f' of {owner}' if owner else ''}{organization}"
 
 
-def show() -> None:
-    """Print them, with what a program needs to use each."""
-    rows = list(all_kept())
-    for identity, entry, store in rows:
+def run(_: object) -> int:
+    """Print them, with what a program needs to use each; 1 where some place could not be read, else 0."""
+    kept, is_complete = all_kept()
+    for identity, entry, store in kept:
         name = title(identity, entry)
         output.print_rows(
             f"{name[0].upper()}{name[1:]}",
@@ -48,8 +52,7 @@ def show() -> None:
             ("CARTO", None if identity.token_endpoint == Services().token_url else identity.token_endpoint),
             ("Kept in", store.shown),
         )
-    if not rows:
-        output.say("Nothing is kept here. Log in with: carto-auth login")
+    return 0 if is_complete else 1
 
 
 def other_organizations(org: str | None) -> list[str]:

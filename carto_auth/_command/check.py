@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from carto_auth import CartoAuth, CredentialsError, LoginRequired, _http
+from carto_auth import CartoAuth, CredentialsError, _http
 from carto_auth._services import Services
 from carto_auth.discovery import get_api_base_url
 from carto_auth.errors import ServerError, ServiceUnavailable
@@ -29,19 +29,18 @@ def all_checks(kind: str, org: str | None) -> list[Check]:
         org: the organization of a person's login.
     """
     services = Services.from_environment()
-    checks = [_check("Token service", _reach, f"{services.auth_url}/.well-known/openid-configuration")]
+    checks = [_check("Token service", lambda: _reach(f"{services.auth_url}/.well-known/openid-configuration"))]
     try:
         auth = _account(kind, org)
         token = auth.get_access_token()
-    except LoginRequired:
-        return [*checks, Check("Token", False, "there is none, and a login is needed")]
     except CredentialsError as error:
         return [*checks, Check("Token", False, str(error))]
-    checks.append(Check("Token", True, "there is a good one"))
+    checks.append(Check("Token", True, "there is one that has not ended"))
     if kind != "access_token":  # the accounts service takes OAuth tokens only
-        checks.append(_check("Accounts", get_api_base_url, token))
-    checks.append(_check("API", _reach, auth.get_api_base_url()))
-    return [*checks, _check("Warehouse", lambda _: auth.get_carto_dw_credentials()[0], None)]
+        checks.append(_check("Accounts", lambda: get_api_base_url(token)))
+    checks.append(_check("API", lambda: _reach(auth.get_api_base_url())))
+    checks.append(_check("Warehouse", lambda: auth.get_carto_dw_credentials()[0]))
+    return checks
 
 
 def _account(kind: str, org: str | None) -> CartoAuth:
@@ -50,9 +49,9 @@ def _account(kind: str, org: str | None) -> CartoAuth:
     return CartoAuth.from_oauth(interactive=False, org=org) if kind == "login" else CartoAuth.default()
 
 
-def _check(name: str, ask: Callable[[Any], str], of: object) -> Check:
+def _check(name: str, ask: Callable[[], str]) -> Check:
     try:
-        return Check(name, True, ask(of))
+        return Check(name, True, ask())
     except CredentialsError as error:
         return Check(name, False, str(error))
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import time
+from argparse import Namespace
 from typing import Any
 
 from carto_auth import CartoAuth, CredentialsError, LoginRequired, credentials
@@ -13,7 +16,7 @@ from carto_auth._services import Services
 from carto_auth._stores import Entry, Store, default_store
 from carto_auth._stores.file_store import read, update
 from carto_auth._stores.places import home_dir
-from carto_auth._token import Token, is_time
+from carto_auth._token import Token
 from carto_auth.errors import LoginFailed
 from carto_auth.pkce import Attempt, CartoPKCE, get_oauth_token_info
 
@@ -21,41 +24,41 @@ from carto_auth.pkce import Attempt, CartoPKCE, get_oauth_token_info
 ANSWER_SECONDS = 600.0
 
 
-def log_in(org: str | None, *, open_browser: bool, force: bool, waits: bool) -> None:
-    """Log a person in who is not logged in already (or anew, by ``force``), and keep the login.
+def run(options: Namespace) -> None:
+    """Log a person in who is not logged in already (or again, by ``--force``), and keep the login.
 
-    Where nobody ``waits``, only the link is printed; :func:`finish` does the rest.
+    With ``--no-wait``, only the link is printed; ``--answer`` does the rest.
 
     Raises:
         CredentialsError: as :meth:`CartoAuth.from_oauth`, or the login could not be kept.
     """
-    services, org = Services.from_environment(), credentials.organization(org)
-    kept = None if force else _kept_login(org)
-    if kept is not None:
-        output.say(f"Already l{_logged_in(kept, org)[1:]}. To log in again: carto-auth login --force")
+    answer = options.answer
+    if answer == "-":
+        answer = sys.stdin.readline() if sys.stdin else ""
+    if answer is not None:
+        _finish(answer)
         return
+    services, org = Services.from_environment(), credentials.organization(options.org)
+    if not options.force:
+        with contextlib.suppress(LoginRequired):
+            kept = _logged_in(CartoAuth.from_oauth(interactive=False, org=org), org)
+            output.say(f"Already {kept[0].lower()}{kept[1:]}. To log in again: carto-auth login --force")
+            return
     store = default_store(Identity.of_person(services, org))
     try:
         store.check(writing=True)
     except OSError as error:
         raise _not_kept(store, error, "so you were not asked to log in") from None
-    if not waits:
+    if options.no_wait:
         _begin(org, services)
         return
     with output.talk_aside():
         try:
-            info = get_oauth_token_info(open_browser, org, services=services)
+            info = get_oauth_token_info(not options.no_browser, org, services=services)
         except LoginRequired as error:
             error.remedy = "Run: carto-auth login --no-wait, which prints a link and does not wait for anybody."
             raise
     _keep(info, store, org)
-
-
-def _kept_login(org: str | None) -> CartoAuth | None:
-    try:
-        return CartoAuth.from_oauth(interactive=False, org=org)
-    except LoginRequired:
-        return None
 
 
 def _logged_in(auth: CartoAuth, org: str | None) -> str:
@@ -103,7 +106,7 @@ def _begin(org: str | None, services: Services) -> None:
     output.say("\nThen run, within ten minutes:\n\n    carto-auth login --answer CODE")
 
 
-def finish(answer: str) -> None:
+def _finish(answer: str) -> None:
     """End a login of ``--no-wait``, which is good for one code and for ten minutes.
 
     Args:
@@ -117,7 +120,7 @@ def finish(answer: str) -> None:
     pending = read(_pending_path())
     org = pending.get("org")
     identity = Identity.of_person(services, org)
-    if not is_time(pending.get("until")) or pending["until"] < time.time() or pending["identity"] != str(identity):
+    if pending.get("identity") != str(identity) or pending["until"] < time.time():
         raise _nothing_waits()
     login = CartoPKCE(False, org, services=services)
     login.attempt = Attempt(pending["redirect_uri"], pending["state"], pending["verifier"])

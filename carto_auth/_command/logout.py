@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 from carto_auth import CredentialsError, credentials
 from carto_auth._account import Account
 from carto_auth._command import output
@@ -22,17 +24,19 @@ class _Leaving(TokenSource):
         revoke_refresh_token(refresh_token, services=Services(auth_url=auth_url, client_id=self.identity.client_id))
 
 
-def log_out(org: str | None) -> int:
-    """Forget the login, and the M2M token if an M2M application is in use.
+def run(options: Namespace) -> int:
+    """Forget the login, and the M2M token if an M2M application is in use; or all that is kept.
 
     Returns:
-        The exit code: 0.
+        The exit code: 1 if something of all that is kept stayed kept or good, else 0.
 
     Raises:
-        CredentialsError: something stayed kept or good, or the M2M credentials cannot be used.
+        CredentialsError: what is in use stayed kept or good, or the M2M credentials cannot be used.
     """
+    if options.all:
+        return _forget_all()
     services = Services.from_environment()
-    _forget("login", default_store(Identity.of_person(services, credentials.organization(org))))
+    _forget("login", default_store(Identity.of_person(services, credentials.organization(options.org))))
     source = credentials.source_in_use()
     if source.kind.startswith("m2m"):
         found = credentials.find_m2m(services)
@@ -43,14 +47,10 @@ def log_out(org: str | None) -> int:
     return 0
 
 
-def log_out_of_all() -> int:
-    """Forget every login and token that is kept, whosever it is.
-
-    Returns:
-        The exit code: 1 if one of them stayed kept or good, else 0.
-    """
-    code = 0
-    for identity, entry, store in all_kept():
+def _forget_all() -> int:
+    kept, is_complete = all_kept()
+    code = 0 if is_complete else 1
+    for identity, entry, store in kept:
         try:
             _forget(title(identity, entry), store.beside(identity))
         except CredentialsError as error:

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from functools import partial
 
 from carto_auth._login import place
 
@@ -23,8 +24,8 @@ _OWN_WORDS = {
 
 
 def prepare() -> None:
-    """Have every text written, whatever the encoding of the streams, and warnings in one line."""
-    for stream in (sys.stdout, sys.stderr):
+    """Have every text read and written, whatever the encoding of the streams, and warnings in one line."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = lambda message, *_, **__: say(f"carto-auth: warning: {message}")
@@ -58,6 +59,11 @@ def in_its_own_words(text: str) -> str:
     return text
 
 
+def with_organization(text: str, org: str | None) -> str:
+    """An advice to log in, which names the organization that is wanted."""
+    return text.replace("carto-auth login", f"carto-auth login --org {org}") if org else text
+
+
 def until(end: float | None) -> str:
     """Until when something is good (POSIX seconds), by this computer's local time."""
     import time
@@ -77,14 +83,14 @@ def print_rows(title: str, *rows: tuple[str, str | None]) -> None:
 
     is_plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     width = get_terminal_size().columns if place.is_terminal(sys.stdout) or os.environ.get("COLUMNS") else 1000
-    title = fill(title, width, break_long_words=False, break_on_hyphens=False)
+    wrapped = partial(fill, width=width, break_long_words=False, break_on_hyphens=False)
+    title = wrapped(title)
     print(title if is_plain else f"\033[1m{title}\033[0m")
     for name, value in rows:
         if value and 16 + len(value) <= width:
             print(f"  {name:<14}{value}")
         elif value:
-            value = fill(value, width - 4, break_long_words=False, break_on_hyphens=False)
-            print(f"  {name}\n    " + value.replace("\n", "\n    "))
+            print(f"  {name}", wrapped(value, initial_indent="    ", subsequent_indent="    "), sep="\n")
 
 
 @contextlib.contextmanager
@@ -93,23 +99,14 @@ def talk_aside() -> Iterator[None]:
     if place.is_terminal(sys.stdout) and not place.is_terminal(sys.stderr):
         yield  # no script reads the standard output, and the person does
         return
-    with contextlib.redirect_stdout(sys.stderr), _children_aside():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        with contextlib.suppress(OSError):  # one of the two is closed
+            kept = os.dup(1)
+            stack.callback(os.close, kept)
+            os.dup2(2, 1)  # for other programs, such as a browser
+            stack.callback(os.dup2, kept, 1)
         yield
-
-
-@contextlib.contextmanager
-def _children_aside() -> Iterator[None]:
-    """Have other programs, such as a browser, write to the standard error too."""
-    kept = None
-    with contextlib.suppress(OSError):  # one of the two is closed
-        kept = os.dup(1)
-        os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        if kept is not None:
-            os.dup2(kept, 1)
-            os.close(kept)
 
 
 def discard() -> None:

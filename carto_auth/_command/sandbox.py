@@ -10,7 +10,7 @@ import threading
 from carto_auth.sandbox import CartoSandbox
 
 
-def run() -> None:
+def run(_: object) -> None:
     """Run a sandbox until Ctrl-C, and print the lines to export."""
     with CartoSandbox() as sandbox:
         print("# A CARTO sandbox is running until Ctrl-C. In another terminal:")

@@ -6,43 +6,44 @@ No service is asked, and no token is renewed, but by :mod:`carto_auth._command.c
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from carto_auth import credentials
 from carto_auth._command import output
 from carto_auth._command.accounts import how_to_use_others, other_organizations
+from carto_auth._command.check import all_checks
 from carto_auth._identity import Identity, Owner
 from carto_auth._services import Services
 from carto_auth._stores import Store, default_store
-from carto_auth._token import LATEST_TIME, is_token_expired, jwt_expiration
+from carto_auth._token import LATEST_TIME, Token, is_token_expired
 from carto_auth.errors import CredentialsError
 
 
-def show(org: str | None, *, as_json: bool, checks: bool, verbose: bool) -> int:
+def run(options: Namespace) -> int:
     """Print the status of the credentials in use; with an organization, of the login to it.
 
     Returns:
         The exit code: 0 when the next program would get a token without asking anybody (and all checks succeed), 4 when
         a login is all that is missing, else 1.
     """
-    status = get_status(org)
-    seen = []
-    if checks:
-        from carto_auth._command.check import all_checks
-
-        seen = all_checks(status.source.kind, org)
-    if as_json:
+    status = get_status(options.org)
+    checks = all_checks(status.source.kind, options.org) if options.check else []
+    if options.json:
         document = to_json(status)
-        print(json.dumps(document | ({"checks": [check._asdict() for check in seen]} if checks else {}), indent=2))
+        if options.check:
+            document["checks"] = [check._asdict() for check in checks]
+        print(json.dumps(document, indent=2))
     else:
-        rows = [
-            (check.name, f"{'ok' if check.ok else 'failed'}: {output.in_its_own_words(check.seen)}") for check in seen
-        ]
-        output.print_rows(_title(status), *_rows(status), *rows, *(_passed_over(status) if verbose else ()))
+        rows = _rows(status)
+        rows += [(name, f"{'ok' if ok else 'failed'}: {output.in_its_own_words(seen)}") for name, ok, seen in checks]
+        if options.verbose:
+            rows += [("" if number else "Passed over", source.seen) for number, source in enumerate(status.passed_over)]
+        output.print_rows(_title(status, is_checked=options.check), *rows)
     if not status.is_usable:
         return 4 if status.problem is None and status.source.kind in ("login", "cli") else 1
-    return 0 if all(check.ok for check in seen) else 1
+    return 0 if all(check.ok for check in checks) else 1
 
 
 # ---- finding out ---------------------------------------------------------------------------------
@@ -57,8 +58,7 @@ class Status(NamedTuple):
         org: the organization of a person's login.
         store: where the token is kept; ``None`` for sources that are not cached.
         api_base_url: the API base URL; ``None`` if it is not known yet.
-        token: the token, which is never shown; ``None`` if there is none yet.
-        end: when the token ends, in POSIX seconds; ``None`` for no token, and for one that does not say.
+        token: the token, whose text is never shown; ``None`` if there is none yet.
         renewable: whether the token is renewed without asking a person.
         problem: what is wrong with the source; ``None`` if nothing is.
         cache_problem: what is wrong with the cache; ``None`` if nothing is.
@@ -66,23 +66,31 @@ class Status(NamedTuple):
 
     source: credentials.Source
     passed_over: list[credentials.Source]
-    org: str | None = None
+    org: str | None
     store: Store | None = None
     api_base_url: str | None = None
-    token: str | None = None
-    end: float | None = None
+    token: Token | None = None
     renewable: bool = False
     problem: str | None = None
     cache_problem: str | None = None
 
     @property
     def is_over(self) -> bool:
+        """Whether the token has ended, as far as it says."""
         return self.end is not None and is_token_expired(self.end)
 
     @property
     def is_usable(self) -> bool:
         """Whether the next program would get a token without asking a person."""
         return self.problem is None and (self.renewable or (self.token is not None and not self.is_over))
+
+    @property
+    def owner(self) -> Owner:
+        return Owner(self.token.text if self.token else "")
+
+    @property
+    def end(self) -> float | None:
+        return self.token.end if self.token else None
 
 
 def get_status(org: str | None = None) -> Status:
@@ -94,31 +102,24 @@ def get_status(org: str | None = None) -> Status:
         passed_over.append(source)
     status = Status(source, [] if org else passed_over, credentials.organization(org))
     try:
-        return _KINDS[source.kind](status, Services.from_environment())
+        return _looked_into(status, Services.from_environment())
     except CredentialsError as error:
         return status._replace(problem=str(error))
 
 
-def _of_access_token(status: Status, services: Services) -> Status:
-    found = credentials.find_access_token(None, None, services)
-    token = found.access_token
-    return status._replace(api_base_url=found.api_base_url, token=token, end=jwt_expiration(token))
-
-
-def _of_cli(status: Status, services: Services) -> Status:
-    found = credentials.CliProfile.default().read()
-    base_url = None if found.is_self_hosted else found.api_base_url(services)  # else its domain would be asked
-    token = found.access_token
-    return status._replace(api_base_url=base_url, token=token, end=jwt_expiration(token))
-
-
-def _of_application(status: Status, services: Services) -> Status:
-    found = credentials.find_m2m(services)
-    status = _kept(status, Identity.of_application(services, found.client_id, found.api_base_url))
-    return status._replace(api_base_url=found.api_base_url or status.api_base_url, renewable=True)
-
-
-def _of_person(status: Status, services: Services) -> Status:
+def _looked_into(status: Status, services: Services) -> Status:
+    kind = status.source.kind
+    if kind == "access_token":
+        fixed = credentials.find_access_token(None, None, services)
+        return status._replace(api_base_url=fixed.api_base_url, token=Token.of(fixed.access_token, None))
+    if kind == "cli":
+        login = credentials.CliProfile.default().read()
+        base_url = None if login.is_self_hosted else login.api_base_url(services)  # else its domain would be asked
+        return status._replace(api_base_url=base_url, token=Token.of(login.access_token, None))
+    if kind != "login":
+        found = credentials.find_m2m(services)
+        status = _kept(status, Identity.of_application(services, found.client_id, found.api_base_url))
+        return status._replace(api_base_url=found.api_base_url or status.api_base_url, renewable=True)
     status = _kept(status, Identity.of_person(services, status.org))
     if status.token is None or status.api_base_url is not None:
         return status
@@ -126,15 +127,6 @@ def _of_person(status: Status, services: Services) -> Status:
         problem="There is a login, but its API base URL could not be found: the account may not belong to a CARTO "
         "organization yet. carto-auth status --check asks CARTO."
     )
-
-
-_KINDS = {
-    "access_token": _of_access_token,
-    "m2m_environment": _of_application,
-    "m2m_file": _of_application,
-    "cli": _of_cli,
-    "login": _of_person,
-}
 
 
 def _kept(status: Status, identity: Identity) -> Status:
@@ -148,10 +140,8 @@ def _kept(status: Status, identity: Identity) -> Status:
     entry = next((entry for entry in (store.load(), *store.spare_entries()) if entry and store.owns(entry)), None)
     if entry is None:
         return status
-    token = entry.token
-    return status._replace(
-        api_base_url=entry.api_base_url, token=token.text, end=token.end, renewable=token.refresh_token is not None
-    )
+    renewable = entry.token.refresh_token is not None
+    return status._replace(api_base_url=entry.api_base_url, token=entry.token, renewable=renewable)
 
 
 # ---- for programs, and for people ----------------------------------------------------------------
@@ -159,18 +149,17 @@ def _kept(status: Status, identity: Identity) -> Status:
 
 def to_json(status: Status) -> dict[str, Any]:
     """The status as a JSON object; ``null`` stands for what is not known."""
-    owner = Owner(status.token or "")
-    has_end = status.end is not None and 0 < status.end < LATEST_TIME
+    end, owner = status.end, status.owner
     return {
         "usable": status.is_usable,
-        "source": {"kind": status.source.kind, "seen": status.source.seen},
-        "passed_over": [{"kind": source.kind, "seen": source.seen} for source in status.passed_over],
+        "source": _as_json(status.source),
+        "passed_over": [_as_json(source) for source in status.passed_over],
         "email": owner.email,
         "account_id": owner.account_id,
         "organization_id": owner.organization_id,
         "api_base_url": status.api_base_url,
-        "expiration": status.end,
-        "expires_at": datetime.fromtimestamp(status.end or 0, timezone.utc).isoformat() if has_end else None,
+        "expiration": end,
+        "expires_at": datetime.fromtimestamp(end, timezone.utc).isoformat() if end and end < LATEST_TIME else None,
         "cache_file": status.store.shown if status.store else None,
         "cache_problem": status.cache_problem,
         "problem": status.problem,
@@ -178,32 +167,35 @@ def to_json(status: Status) -> dict[str, Any]:
     }
 
 
-def _title(status: Status) -> str:
+def _as_json(source: credentials.Source) -> dict[str, str]:
+    return {"kind": source.kind, "seen": source.seen}
+
+
+def _title(status: Status, *, is_checked: bool) -> str:
+    kind = status.source.kind
     if status.problem is not None:
         return "No program gets a token here."
     if status.token is None:
-        if status.source.kind == "login":
-            return "Nobody is logged in here. Run: carto-auth login"
+        if kind == "login":
+            return output.with_organization("Nobody is logged in here. Run: carto-auth login", status.org)
         return "There is no token yet. The first program that needs one fetches it."
     if status.is_over:
         if status.renewable:
             return "The token has ended. The next program that needs one renews it."
-        command = {"login": "Run: carto-auth login", "cli": "Run: carto auth login"}
-        return f"The token has ended. {command.get(status.source.kind, 'Make a new one.')}"
-    if status.source.kind in ("login", "cli"):
-        return Owner(status.token).logged_in(status.end, status.org)
-    if status.source.kind == "access_token":
-        return "There is an access token. Whether CARTO takes it was not checked: carto-auth status --check"
+        command = {"login": "Run: carto-auth login", "cli": "Run: carto auth login"}.get(kind, "Make a new one.")
+        return output.with_organization(f"The token has ended. {command}", status.org)
+    if kind in ("login", "cli"):
+        return status.owner.logged_in(status.end, status.org)
+    if kind == "access_token":
+        advice = "" if is_checked else " Whether CARTO takes it was not checked: carto-auth status --check"
+        return f"There is an access token.{advice}"
     return "The application has a token."
 
 
 def _rows(status: Status) -> list[tuple[str, str | None]]:
-    owner = Owner(status.token or "")
+    source, owner = status.source, status.owner
     return [
-        (
-            "Source",
-            status.source.name if status.source.kind == "login" else f"{status.source.name} ({status.source.seen})",
-        ),
+        ("Source", source.name if source.kind == "login" else f"{source.name} ({source.seen})"),
         ("E-mail", owner.email),
         ("Account", owner.account_id),
         ("Organization", owner.organization_id),
@@ -214,7 +206,3 @@ def _rows(status: Status) -> list[tuple[str, str | None]]:
         ("Problem", output.in_its_own_words(status.problem or "")),
         ("Also kept", how_to_use_others(status.org)),
     ]
-
-
-def _passed_over(status: Status) -> list[tuple[str, str | None]]:
-    return [("" if number else "Passed over", source.seen) for number, source in enumerate(status.passed_over)]

@@ -5,6 +5,17 @@ from __future__ import annotations
 from carto_auth import CartoAuth, LoginRequired
 from carto_auth._command import output
 
+# Type checkers take this name for true; typing would slow down every carto-auth token.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+def run(options: Namespace) -> None:
+    """Print it as the options say."""
+    print_token(options.org, as_json=options.json)
+
 
 def print_token(org: str | None = None, *, as_json: bool = False) -> None:
     """Print the token of the source in use; with an organization, the token of the login to it.
@@ -19,7 +30,8 @@ def print_token(org: str | None = None, *, as_json: bool = False) -> None:
     except LoginRequired as error:
         from carto_auth._command.accounts import how_to_use_others
 
-        error.remedy = " ".join(filter(None, (error.remedy, how_to_use_others(org))))
+        advice = output.with_organization(error.remedy or "", org)
+        error.remedy = " ".join(filter(None, (advice, how_to_use_others(org))))
         raise
     if as_json:
         import json

@@ -39,7 +39,7 @@ class Travels:
 
     def __getstate__(self) -> dict[str, Any]:
         cache = None if self._cache.is_default else self._cache
-        return {"version": _VERSION, **vars(self), "_cache": cache, "_own_warehouse": None}
+        return {"version": _VERSION, **vars(self), "_cache": cache}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if state["version"] > _VERSION:

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from google.auth.credentials import Credentials
     from google.cloud import bigquery
     from typing_extensions import Self
 
-    from carto_auth._warehouse.google_credentials import WarehouseCredentials
     from carto_auth._warehouse.token import Warehouse
     from carto_auth.restricted import Restriction, TokensApi
 
@@ -481,7 +481,7 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
 
         return bigquery_client(self, self._warehouse(), self._services.bigquery_url, client_options)
 
-    def get_carto_dw_google_credentials(self) -> WarehouseCredentials:
+    def get_carto_dw_google_credentials(self) -> Credentials:
         """Google credentials for the account's CARTO Data Warehouse, for libraries beside the BigQuery client.
 
         They are a ``google.auth.credentials.Credentials``, renew themselves, can be pickled, and have the warehouse's

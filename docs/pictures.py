@@ -69,16 +69,16 @@ def login(browser: webdriver.Chrome, sandbox: CartoSandbox) -> None:
     browser.get(CartoPKCE(open_browser=False, services=sandbox.services).get_authorize_url())
     browser.find_element(By.ID, "password").send_keys("any password")
     save(browser, "login")
-    for name, button in (("consent", "continue"), ("code", "allow")):
+    for button in ("continue", "allow"):
         old_page = browser.find_element(By.CSS_SELECTOR, f"button[value={button}]")
         old_page.click()
         WebDriverWait(browser, PATIENCE).until(expected_conditions.staleness_of(old_page))
-        save(browser, name)
+    save(browser, "code")
 
 
 def notebook() -> str:
     """A login in a notebook, as the kernel shows it."""
-    code = "from carto_auth import CartoAuth\n\nauth = CartoAuth.from_oauth(interactive=True)\nauth"
+    code = "from carto_auth import CartoAuth\n\nauth = CartoAuth.from_oauth(interactive=True)"
     cell = nbformat.v4.new_code_cell(code)
     NotebookClient(nbformat.v4.new_notebook(cells=[cell]), timeout=PATIENCE).execute()
     shown = "".join(f'<div class="out">{as_html(output)}</div>' for output in cell.outputs)

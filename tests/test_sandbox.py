@@ -637,7 +637,7 @@ def test_logins_take_turns_at_the_redirect_port(pytester: pytest.Pytester, callb
         @pytest.mark.parametrize("number", range(6))
         def test_a_login(number, carto_sandbox, monkeypatch):
             monkeypatch.setenv("BROWSER", f"{shlex.quote(sys.executable)} -m carto_auth.sandbox.walker %s")
-            assert CartoAuth.from_oauth().get_api_base_url() == carto_sandbox.url
+            assert CartoAuth.from_oauth(interactive=True).get_api_base_url() == carto_sandbox.url
         """
     )
     pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "3").assert_outcomes(passed=6)

@@ -22,7 +22,7 @@ def carto_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
     """A running sandbox. The environment leads to it, and the home folder is the test's temporary one."""
     # Here and not above: pytest imports this module at every start wherever the package is installed.
     from carto_auth.sandbox import CartoSandbox
-    from carto_auth.sandbox.turns import CallbackInTurn
+    from carto_auth.sandbox._turns import CallbackInTurn
 
     with CartoSandbox() as sandbox:
         # Tests may run at the same time (pytest-xdist), and all logins come back to the same port.

@@ -13,7 +13,7 @@ help:
 	@echo "make test        run the tests"
 	@echo "make test-peers  run the tests with real browsers, notebooks, terminals, clusters and Redis"
 	@echo "make test-all    run the tests on every supported Python that is installed"
-	@echo "make test-lowest  run the tests with the lowest versions of all packages that are allowed"
+	@echo "make test-lowest  run the tests on the lowest Python, with the lowest versions of all packages that are allowed"
 	@echo "make check       tests, lint and types, as CI runs them"
 	@echo "make coverage    run the tests, and show which lines and branches none of them runs"
 	@echo "make docs        build the site of the documents, in site/"
@@ -36,13 +36,14 @@ test-peers: $(VENV)/.peers
 test-all:
 	@$(call on_each_python,test)
 
-# With the lowest versions that pyproject.toml allows; "make test" has the newest.
+# On the lowest Python that is installed, with the lowest versions that pyproject.toml allows; "make test" has the newest.
 test-lowest: .venv-lowest/.test
 	.venv-lowest/bin/python -m pytest --numprocesses auto --dist worksteal
 
 .venv-lowest/.test: pyproject.toml | $(VENV)/bin/python
 	@$(BIN)/python -m pip install --quiet "uv>=0.8"
-	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	@python=$$(.ci/pythons | sed -n '1s/[^ ]* //p'); \
+		$(BIN)/uv venv --quiet --clear --python "$${python:-$(BIN)/python}" .venv-lowest
 	@$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
 		--editable ".[carto-dw,redis,sandbox]" --group test
 	@touch $@
@@ -53,7 +54,7 @@ venvs:
 
 venv: $(VENV)/.test
 
-on_each_python = pythons=$$(.ci/pythons) || exit 1; echo "$$pythons" | grep -v "^$(EXCEPT) " | \
+on_each_python = pythons=$$(.ci/pythons) || exit 1; echo "$$pythons" | grep -vE "^($(EXCEPT)) " | \
 	while read -r version python; do \
 		echo "== Python $$version"; \
 		$(MAKE) --no-print-directory $(1) PYTHON="$$python" VENV=".venv-$$version" </dev/null || exit 1; \

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
-import json
-import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 import carto_auth
-from carto_auth import _account, credentials, pkce
+from carto_auth import _account, cli, credentials, pkce
 from carto_auth._command import status
 from carto_auth._http import connections, sending
 from carto_auth._login import callback, person
@@ -23,7 +21,7 @@ from carto_auth._stores import document as cache_document
 from carto_auth._stores import redis_store
 from carto_auth._token import RENEWAL_LEEWAY_SECONDS, RENEWAL_LEEWAY_SHARE
 from carto_auth._warehouse.token import REUSE_LEEWAY_SECONDS, WAREHOUSE_TOKEN_SECONDS
-from carto_auth.sandbox import CartoSandbox
+from carto_auth.sandbox import walk_login
 from carto_auth.sandbox.state import Switches
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +31,7 @@ DOCUMENTS = {str(path.relative_to(ROOT)): path for path in [*ROOT.glob("*.md"), 
 README = (ROOT / "README.md").read_text()
 WALKER = f"{shlex.quote(sys.executable)} -m carto_auth.sandbox.walker %s"
 
-#: The page whose programs need a library each, which may not be installed.
+#: The page whose programs need a library each: tests/peers runs them.
 LIBRARIES = DOCS / "how-to" / "libraries.md"
 
 #: What comes before a program that is not run, with the reason.
@@ -57,64 +55,27 @@ def rows(text):
 
 # ---- the programs --------------------------------------------------------------------------------
 
-#: Runs the programs of a page in one process; functions named test_... as pytest would. Each must say something.
-RUNNER = """
-import builtins, contextlib, io, json, sys
-from carto_auth.sandbox import CartoSandbox, walk_login
-names = {"__name__": "__main__"}
-builtins.input = lambda prompt="": walk_login(names["login"].url)
-for program in json.load(sys.stdin):
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), CartoSandbox() as sandbox:
-        names["carto_sandbox"] = sandbox
-        exec(compile(program, "<document>", "exec"), names)
-        for name in [name for name in names if name.startswith("test_")]:
-            with __import__("pytest").MonkeyPatch.context() as patch:
-                for variable, value in sandbox.environment().items():
-                    patch.setenv(variable, value)
-                names.pop(name)(sandbox)
-    assert said.getvalue() or "carto_sandbox." in program or "logging" in program, f"It prints nothing:\\n{program}"
-"""
 
-
+@pytest.mark.filterwarnings("ignore:.*pandas_gbq:PendingDeprecationWarning")  # Google's, of to_dataframe
 @pytest.mark.parametrize("name", [name for name, path in DOCUMENTS.items() if programs(path) and path != LIBRARIES])
-def test_programs_run_from_an_empty_folder(name, tmp_path, callback_port):
-    with CartoSandbox() as sandbox:
-        sandbox.credentials_file(tmp_path)
-        done = subprocess.run(
-            # Google's packages warn of Python 3.10, and of a data frame library that may be better.
-            [
-                sys.executable,
-                "-W",
-                "error",
-                "-W",
-                "ignore::FutureWarning",
-                "-W",
-                "ignore::PendingDeprecationWarning",
-                "-c",
-                RUNNER,
-            ],
-            env={**os.environ, **sandbox.environment(), "BROWSER": WALKER, "DISPLAY": ":0"},
-            input=json.dumps(programs(DOCUMENTS[name])),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("program", programs(LIBRARIES), ids=lambda program: program.splitlines()[0])
-def test_programs_with_other_libraries_run(program, tmp_path):
-    for library in re.findall(r"(?m)^import (\w+)", program):
-        pytest.importorskip(library)
-    with CartoSandbox() as sandbox:
-        sandbox.credentials_file(tmp_path)
-        environment = {**os.environ, **sandbox.environment()}
-        command = [sys.executable, "-c", program]
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=90)
-    assert done.returncode == 0, done.stderr
-    assert sandbox.count("/oauth/token") == 1
+def test_programs_run_from_an_empty_folder(name, request, tmp_path, monkeypatch, capsys, carto_sandbox):
+    """Those of a page one after the other, and functions named ``test_...`` as pytest would. Each says something."""
+    found = programs(DOCUMENTS[name])
+    if "from_oauth(" in "".join(found):
+        request.getfixturevalue("callback_port")
+    names = {"__name__": "__main__"}
+    carto_sandbox.credentials_file(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BROWSER", WALKER)
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr("builtins.input", lambda prompt="": walk_login(names["login"].url))
+    for program in found:
+        names["carto_sandbox"] = carto_sandbox
+        exec(compile(program, name, "exec"), names)
+        for test in [name for name in names if name.startswith("test_")]:
+            names.pop(test)(carto_sandbox)
+        quiet = "carto_sandbox." in program or "logging" in program
+        assert capsys.readouterr().out or quiet, f"It prints nothing:\n{program}"
 
 
 def test_readme_is_short_and_installs_ours():
@@ -194,14 +155,18 @@ def test_the_documented_json_is_that_of_status():
     assert listed == list(status.to_json(status.get_status()))
 
 
-def test_every_command_and_option_is_documented():
+def test_every_command_and_option_is_documented(capsys):
+    def help_of(*command):
+        with contextlib.suppress(SystemExit):
+            cli.main([*command, "--help"])
+        return capsys.readouterr().out
+
     text = page("reference/command.md")
-    command = [sys.executable, "-m", "carto_auth"]
-    said = subprocess.run([*command, "--help"], capture_output=True, text=True).stdout
-    for name in re.findall(r"^    (\w+) ", said.partition("\noptions:")[0], re.MULTILINE):
+    commands = re.findall(r"^    (\w+) ", help_of().partition("\noptions:")[0], re.MULTILINE)
+    assert len(commands) > 5
+    for name in commands:
         assert f"carto-auth {name}" in text
-        options = subprocess.run([*command, name, "--help"], capture_output=True, text=True).stdout
-        assert set(re.findall(r"--[\w-]+", options)) - {"--help"} <= set(re.findall(r"--[\w-]+", text))
+        assert set(re.findall(r"--[\w-]+", help_of(name))) - {"--help"} <= set(re.findall(r"--[\w-]+", text))
 
 
 def test_every_promise_names_its_test():

@@ -312,7 +312,7 @@ def _value(content: dict[str, Any], name: str, place: str) -> str:
 class CliLogin(Value):
     """What the CARTO CLI keeps of a login: its token, and the tenant that it is for."""
 
-    secret_fields = ("access_token",)
+    secret_fields: tuple[str, ...] = ("access_token",)
 
     def __init__(self, access_token: str, tenant_id: str, tenant_domain: object) -> None:
         self.access_token = access_token

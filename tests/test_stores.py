@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from carto_auth import CartoAuth, CredentialsError, _log, auth, cache
 from carto_auth._identity import Identity
 from carto_auth._services import Services
-from carto_auth._stores import NO_TOKEN, Entry, FileStore, Lock, Refusal, default_store, document, places, store_at
+from carto_auth._stores import NO_TOKEN, Entry, FileStore, Lock, Refusal, default_store, document, file_store, store_at
 from carto_auth._token import is_time, is_usable_token, jwt_expiration
 
 # Modes, signals and users here are those of POSIX.
@@ -601,7 +601,7 @@ def test_a_persons_login_goes_to_a_redis_only_when_the_call_names_it(monkeypatch
 def test_what_stays_behind_at_a_logout_is_told(monkeypatch, file):
     """A home that was lent to a container, where nothing can be written."""
     save(file, "lent")
-    monkeypatch.setattr(places, "unwritable_filepath", lambda mode: str(file))
+    monkeypatch.setattr(file_store, "unwritable_filepath", lambda mode: str(file))
     carto = CartoAuth.from_m2m(api_base_url=BASE, client_id="an-id", client_secret="s")
     with pytest.raises(CredentialsError, match=f"stays in {file}"):
         carto.logout()

@@ -8,9 +8,16 @@ import stat
 import sys
 
 from carto_auth import _log
-from carto_auth._stores import places
 from carto_auth._stores.base import Entry, Lock, Store
 from carto_auth._stores.document import LARGEST_FILE, encoded, entries_of, entry_of, parsed, with_entry, without_entry
+from carto_auth._stores.places import (
+    as_path,
+    default_filepath,
+    is_ours,
+    make_folder,
+    make_private,
+    unwritable_filepath,
+)
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
@@ -43,7 +50,7 @@ class FileStore(Store):
     def path(self) -> str:
         """The path of the file, as text."""
         assert self._place is not None
-        return places.as_path(self._place)
+        return as_path(self._place)
 
     @property
     def shown(self) -> str:
@@ -103,10 +110,10 @@ class DefaultFileStore(FileStore):
 
     @property
     def path(self) -> str:
-        return places.default_filepath(self.mode)
+        return default_filepath(self.mode)
 
     def spare_entries(self) -> Iterator[Entry]:
-        home = places.unwritable_filepath(self.mode)
+        home = unwritable_filepath(self.mode)
         kept = (entry_of(read(home), self.identity) if home else None, _in_memory.get(self._key))
         return (entry for entry in kept if entry is not None)
 
@@ -123,9 +130,7 @@ class DefaultFileStore(FileStore):
         in_memory = _in_memory.pop(self._key, None)
         found = super().forget() or in_memory is not None
         if any(self.owns(entry) for entry in self.spare_entries()):
-            raise OSError(
-                errno.EROFS, f"it stays in {places.unwritable_filepath(self.mode)}, where nothing can be written"
-            )
+            raise OSError(errno.EROFS, f"it stays in {unwritable_filepath(self.mode)}, where nothing can be written")
         return found
 
     @property
@@ -173,7 +178,7 @@ def _content(path: str) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_FILE:
             return b""
-        if not places.is_ours(status):
+        if not is_ours(status):
             _log.warn_once(
                 f"The token cache {path} belongs to another user and is ignored. "
                 "Name a file of your own with cache_filepath=, or a folder with CARTO_AUTH_HOME."
@@ -196,7 +201,7 @@ def _repair_modes(descriptor: int, status: os.stat_result, path: str) -> None:
             # Not what a link leads to: whoever can put a link here must not change files elsewhere.
             if os.path.samestat(os.lstat(path), status) and status.st_nlink == 1:
                 os.fchmod(descriptor, 0o600)
-    places.make_private(os.path.dirname(path))
+    make_private(os.path.dirname(path))
 
 
 # ---- writing -------------------------------------------------------------------------------------
@@ -218,9 +223,9 @@ def update(path: str, change: Callable[[dict[str, Any]], dict[str, Any]], *, alw
     target = Path(path)
     if _is_device(target):  # root would put a file in the place of /dev/null
         raise OSError(errno.EINVAL, "it is a device, not a file")
-    places.make_folder(target.parent)
+    make_folder(target.parent)
     with _locked(path, "", seconds=WRITE_LOCK_SECONDS) as state:
-        if os.path.lexists(path) and not places.is_ours(target.lstat()):
+        if os.path.lexists(path) and not is_ours(target.lstat()):
             raise PermissionError(errno.EPERM, "it belongs to another user")
         before = _read_own(path)
         after = change(before)
@@ -338,7 +343,7 @@ def _let_go(lock: Any, holder: tuple[int, int, str]) -> None:
 def _acquired(path: Path, seconds: float) -> Any:
     from filelock import FileLock
 
-    places.make_folder(path.parent)
+    make_folder(path.parent)
     # No lock but the operating system's, which ends with its process.
     lock = FileLock(path, timeout=seconds, mode=0o600, fallback_to_soft=False)
     try:
@@ -346,7 +351,7 @@ def _acquired(path: Path, seconds: float) -> Any:
             raise PermissionError(errno.EPERM, "it is another name of a file elsewhere")
         lock.acquire()
     except PermissionError:  # another user's, as sudo leaves them: in a folder of one's own it can be replaced
-        if not places.is_ours(path.parent.stat()):
+        if not is_ours(path.parent.stat()):
             raise
         path.unlink()
         lock.acquire()

@@ -189,7 +189,7 @@ class CartoPKCE:
         self.open_browser: bool = bool(open_browser) and not browser_is_elsewhere()
         self.org = org
         self._services = services or Services.from_environment()
-        self.attempt = Attempt(REDIRECT_URI if self.open_browser else self._services.code_page_url)
+        self.attempt: Attempt = Attempt(REDIRECT_URI if self.open_browser else self._services.code_page_url)
         self._interactive = interactive
         self._timeout = login_seconds(timeout)
         self._deadline = float("inf")

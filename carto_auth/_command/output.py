@@ -26,8 +26,9 @@ _OWN_WORDS = {
 def prepare() -> None:
     """Have every text read and written, whatever the encoding of the streams, and warnings in one line."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+        reconfigure = getattr(stream, "reconfigure", None)  # a stream that a program has put there may have none
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
     warnings.showwarning = lambda message, *_, **__: say(f"carto-auth: warning: {message}")
     if os.environ.get("CARTO_AUTH_LOG", "").strip().lower() == "debug":
         follow()

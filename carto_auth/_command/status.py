@@ -95,11 +95,9 @@ class Status(NamedTuple):
 
 def get_status(org: str | None = None) -> Status:
     """The status of the credentials that ``CartoAuth.default()`` would use; with ``org``, of the login to it."""
-    passed_over = []
-    for source in credentials.sources():
-        if source.is_there and (org is None or source.kind == "login"):
-            break
-        passed_over.append(source)
+    places = credentials.sources()
+    source = next(one for one in places if one.is_there and (org is None or one.kind == "login"))
+    passed_over = places[: places.index(source)]
     status = Status(source, [] if org else passed_over, credentials.organization(org))
     try:
         return _looked_into(status, Services.from_environment())

@@ -95,7 +95,7 @@ class Status(NamedTuple):
 
 def get_status(org: str | None = None) -> Status:
     """The status of the credentials that ``CartoAuth.default()`` would use; with ``org``, of the login to it."""
-    places = credentials.sources()
+    places = list(credentials.sources())
     source = next(one for one in places if one.is_there and (org is None or one.kind == "login"))
     passed_over = places[: places.index(source)]
     status = Status(source, [] if org else passed_over, credentials.organization(org))

@@ -237,7 +237,7 @@ def test_a_computer_without_loopback(person, browser, monkeypatch):
     assert asked[0].startswith("On this computer your browser cannot bring the login back")
 
 
-@pytest.mark.parametrize("threads", [0, 1, 2])
+@pytest.mark.parametrize("threads", [0, 1])
 def test_where_no_thread_can_be_had_the_login_goes_to_the_code(person, browser, monkeypatch, callback_port, threads):
     """As with a limit on processes, and in a subinterpreter."""
     real, left = threading.Thread.start, [threads]

@@ -225,7 +225,7 @@ def test_colors_are_for_terminals(no_color, colored):
     import pty
 
     controller, terminal = pty.openpty()
-    run("status", output=terminal, NO_COLOR=no_color, TERM="xterm")
+    assert run("status", output=terminal, NO_COLOR=no_color, TERM="xterm").stderr == ""
     shown = os.read(controller, 65_536)
     for end in (controller, terminal):
         os.close(end)

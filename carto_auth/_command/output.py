@@ -83,7 +83,8 @@ def print_rows(title: str, *rows: tuple[str, str | None]) -> None:
     from textwrap import fill
 
     is_plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    width = get_terminal_size().columns if place.is_terminal(sys.stdout) or os.environ.get("COLUMNS") else 1000
+    columns = get_terminal_size().columns or 80  # a terminal may not know its size
+    width = max(20, columns) if place.is_terminal(sys.stdout) or os.environ.get("COLUMNS") else 1000
     wrapped = partial(fill, width=width, break_long_words=False, break_on_hyphens=False)
     title = wrapped(title)
     print(title if is_plain else f"\033[1m{title}\033[0m")

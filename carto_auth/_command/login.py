@@ -16,7 +16,7 @@ from carto_auth._services import Services
 from carto_auth._stores import Entry, Store, default_store
 from carto_auth._stores.file_store import read, update
 from carto_auth._stores.places import home_dir
-from carto_auth._token import Token
+from carto_auth._token import Token, is_time
 from carto_auth.errors import LoginFailed
 from carto_auth.pkce import Attempt, CartoPKCE, get_oauth_token_info
 
@@ -120,7 +120,8 @@ def _finish(answer: str) -> None:
     pending = read(_pending_path())
     org = pending.get("org")
     identity = Identity.of_person(services, org)
-    if pending.get("identity") != str(identity) or pending["until"] < time.time():
+    until = pending.get("until")
+    if pending.get("identity") != str(identity) or not is_time(until) or until < time.time():
         raise _nothing_waits()
     login = CartoPKCE(False, org, services=services)
     login.attempt = Attempt(pending["redirect_uri"], pending["state"], pending["verifier"])

@@ -10,6 +10,8 @@ import webbrowser
 import pytest
 from clocks import ShiftedClock
 
+from carto_auth import _account
+
 #: What the package looks at, to know its settings and where it runs.
 LOOKED_AT = ("CARTO_", "XDG_", "DATABRICKS_", "BROWSER", "DISPLAY", "WAYLAND_", "SSH_", "CI", "CODESPACES")
 LOOKED_AT += ("REMOTE_CONTAINERS", "JUPYTERHUB_", "KAGGLE_", "SAGEMAKER_", "SM_", "VSCODE_", "WSL_")
@@ -29,6 +31,12 @@ def own_home_and_environment(monkeypatch, tmp_path_factory):
     home = str(tmp_path_factory.mktemp("home"))
     for variable in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(variable, home)
+
+
+@pytest.fixture(autouse=True)
+def no_refusals_of_other_tests():
+    """A refused token request is remembered by the process, and a port of one test's server may be another's next."""
+    _account.refusals.clear()
 
 
 @pytest.fixture(autouse=True)

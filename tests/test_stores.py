@@ -262,6 +262,7 @@ def umask(mask):
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077, 0o777], ids=oct)
 def test_folder_and_file_are_the_users_alone_under_any_umask(mask, their_folder):
+    __import__("filelock")  # under such an umask, Python could not write what it compiles, nor read it again
     """Asked of a plain user, whom modes can keep out."""
     path = their_folder / "home" / "token.json"
 

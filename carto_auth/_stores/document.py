@@ -61,10 +61,10 @@ def encoded(document: Document, *, otherwise: Document) -> bytes:
     """
     try:
         content = json.dumps(document, indent=1).encode()
+        if len(content) > LARGEST_FILE:  # be it by the blanks of what is nested deeply
+            content = json.dumps(_without_ended(document, 0.0)).encode()
     except RecursionError:  # json can read some things that it cannot write
         content = json.dumps(otherwise, indent=1).encode()
-    if len(content) > LARGEST_FILE:
-        content = json.dumps(_without_ended(document, 0.0), indent=1).encode()
     if len(content) > LARGEST_FILE:
         raise OSError(errno.EFBIG, "it is full of other accounts' tokens")
     return content

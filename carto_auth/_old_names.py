@@ -31,7 +31,7 @@ class OldNames:
     def from_m2m_token(cls, api_base_url: str, client_id: str, client_secret: str, use_cache: bool = True) -> Self:
         """What a public branch of carto-auth 0.2.0 calls :meth:`CartoAuth.from_m2m` with credentials."""
         known = {"api_base_url": api_base_url, "client_id": client_id, "client_secret": client_secret}
-        return cls.from_m2m(use_cache=use_cache, **known)  # type: ignore[no-any-return]
+        return cls.from_m2m(use_cache=use_cache, **known)  # type: ignore[no-any-return]  # of a mixin
 
     @property
     def _api_base_url(self) -> str | None:

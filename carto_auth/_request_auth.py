@@ -83,7 +83,7 @@ class RequestAuth:
         if sent is not None and sent.is_refused_by(response) and await _in_thread(sent.renew_in, response.request):
             yield response.request
 
-    @property  # type: ignore[misc]
+    @property  # type: ignore[misc]  # for the type checker, object has it as a plain attribute
     def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
         """This object's type, which is an ``httpx.Auth`` too if there is an ``httpx`` to ask for it."""
         return _as_httpx_auth(type(self))

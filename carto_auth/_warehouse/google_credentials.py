@@ -33,7 +33,7 @@ class WarehouseRefreshError(google.auth.exceptions.RefreshError, CredentialsErro
     """No new warehouse token could be had; Google's clients know it as ``RefreshError``."""
 
     def __init__(self, message: str = "", **details: Any) -> None:
-        google.auth.exceptions.RefreshError.__init__(self, message)  # type: ignore[no-untyped-call]
+        google.auth.exceptions.RefreshError.__init__(self, message)  # type: ignore[no-untyped-call]  # google-auth's
         CredentialsError.__init__(self, message, **details)
 
 
@@ -48,7 +48,7 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
     def __init__(
         self, account: Account, warehouse: Warehouse, project_id: str, token: str, quota_project_id: str | None = None
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # google-auth's
         self.project_id = project_id
         self._account = account
         self._warehouse = warehouse
@@ -64,7 +64,7 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
     def apply(self, headers: Any, token: str | None = None) -> None:
         """Put the token into ``headers``, and remember which one this thread has sent."""
         self._sent.token = token or self.token
-        super().apply(headers, self._sent.token)  # type: ignore[no-untyped-call]
+        super().apply(headers, self._sent.token)  # type: ignore[no-untyped-call]  # google-auth's
 
     @clears_frames
     def refresh(self, request: Any) -> None:

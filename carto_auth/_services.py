@@ -102,8 +102,8 @@ class Services(Value):
 
     @property
     def are_cartos_own(self) -> bool:
-        """Whether no address was replaced, nor the OAuth client."""
-        return self.replaced(audience=AUDIENCE, scope="") == Services()
+        """Whether no address was replaced. CARTO's cloud has OAuth clients of its customers', too."""
+        return self.replaced(client_id=CLIENT_ID, audience=AUDIENCE, scope="") == Services()
 
     @property
     def named_hosts(self) -> dict[str, str]:

@@ -220,11 +220,13 @@ def test_a_broken_cache_is_told(run, log_in):
 
 def test_an_account_without_an_organization_is_told_as_that(run, person):
     person.has_tenant = False
-    answer = walk_login(run("login", "--no-wait")[1].strip())
+    answer = walk_login(run("login", "--no-wait", "--org", "acme")[1].strip())
     code, _, told = run("login", "--answer", answer)
     assert (code, "does not belong to a CARTO organization" in told) == (1, True)
-    code, shown, _ = run("status")
+    code, shown, _ = run("status", "--org", "acme")
     assert (code, "its API base URL could not be found" in shown) == (1, True)
+    for link in (told, run("status", "--org", "acme", "--check")[1]):
+        assert f"/sso/{person.organization_id} once" in " ".join(link.split())
 
 
 # ---- the doctor ----------------------------------------------------------------------------------

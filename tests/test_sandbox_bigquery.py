@@ -390,7 +390,7 @@ def test_other_formats_cannot_be_loaded(client: bigquery.Client) -> None:
         ("SELECT * FROM UNNEST([5]) WITH OFFSET", "The sandbox cannot run UNNEST WITH OFFSET without a name"),
         ("SELECT EXTRACT(WEEK(TUESDAY) FROM DATE '2024-01-07')", "The sandbox cannot extract"),
         ("SELECT PARSE_TIMESTAMP('%Y', '2024', 'Europe/Madrid')", "The sandbox cannot read timestamps"),
-        ("SELECT ST_GEOGPOINT(1, 2)", "The sandbox cannot run the function ST_GEOGPOINT"),
+        ("SELECT ST_BUFFER(ST_GEOGPOINT(1, 2), 3)", "The sandbox cannot run the function ST_BUFFER"),
         ("CREATE TABLE shared.g (g GEOGRAPHY)", "The sandbox cannot handle the type GEOGRAPHY"),
         ("SELECT `carto-un`.carto.H3_FROMLONGLAT(1, 2, 3)", "The sandbox cannot run the function carto-un.carto.H3_"),
         ("SELECT * FROM `carto-un`.carto.F(1)", "The sandbox cannot run the function carto-un.carto.F"),

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
+from copy import copy
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import google.auth.credentials
 import google.auth.exceptions
@@ -46,20 +48,32 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
     """
 
     def __init__(
-        self, account: Account, warehouse: Warehouse, project_id: str, token: str, quota_project_id: str | None = None
+        self, account: Account, warehouse: Warehouse, project_id: str, token: str, *, is_googles: bool = True
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # google-auth's
         self.project_id = project_id
         self._account = account
         self._warehouse = warehouse
-        self._quota_project_id = quota_project_id
+        self._is_googles = is_googles
         #: The token that each thread has sent last.
         self._sent = threading.local()
         self._use(token)
 
     def with_quota_project(self, quota_project_id: str) -> WarehouseCredentials:
         """The same credentials, whose use counts towards another project's quota."""
-        return WarehouseCredentials(self._account, self._warehouse, self.project_id, self.token or "", quota_project_id)
+        copied = copy(self)
+        copied._quota_project_id = quota_project_id
+        return copied
+
+    def before_request(self, request: Any, method: str, url: str, headers: Any) -> None:
+        """Put the token into ``headers``, unless ``url`` is Google's and the token of another BigQuery.
+
+        BigQuery's Storage API is at Google's for every library that uses it, wherever BigQuery is. Without a token it
+        refuses, and then Google's client asks BigQuery itself for the rows.
+        """
+        host = urlsplit(url).hostname or ""
+        if self._is_googles or not f".{host}".endswith(".googleapis.com"):
+            super().before_request(request, method, url, headers)  # type: ignore[no-untyped-call]  # google-auth's
 
     def apply(self, headers: Any, token: str | None = None) -> None:
         """Put the token into ``headers``, and remember which one this thread has sent."""

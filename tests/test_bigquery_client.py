@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
 from pathlib import Path
 
 import google.auth._helpers
@@ -30,17 +29,6 @@ from carto_auth.errors import (
 from carto_auth.sandbox import walk_login
 
 WAREHOUSE = "/v3/connections/carto-dw/token"
-
-
-@pytest.fixture
-def clock(clock, monkeypatch):
-    """The time in this process, for google-auth too, which has a private clock of its own in naive UTC."""
-    monkeypatch.setattr(google.auth._helpers, "utcnow", lambda: naive(clock()))
-    return clock
-
-
-def naive(timestamp):
-    return datetime.fromtimestamp(timestamp, timezone.utc).replace(tzinfo=None)
 
 
 @pytest.fixture
@@ -184,7 +172,7 @@ def test_a_good_token_is_used_on_while_carto_is_out_of_order(carto_sandbox, cloc
 
 
 def test_the_expiry_is_naive_utc_and_far_enough_for_google(credentials, clock):
-    left = (credentials.expiry - naive(clock())).total_seconds()
+    left = (credentials.expiry - google.auth._helpers.utcnow()).total_seconds()
     assert credentials.expiry.tzinfo is None
     assert 29 * 60 < left <= 30 * 60
     assert credentials.valid

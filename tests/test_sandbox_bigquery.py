@@ -140,6 +140,9 @@ def test_the_sample_table(client: bigquery.Client) -> None:
         ("PARSE_TIMESTAMP('%Y-%m-%d', '2024-01-02')", datetime.datetime(2024, 1, 2, tzinfo=UTC)),
         ("TIMESTAMP_MICROS(1)", datetime.datetime(1970, 1, 1, 0, 0, 0, 1, UTC)),
         ("IF(FALSE, 1 / 0, 2.5)", 2.5),
+        ("ST_GEOGPOINT(-3.7, 40.25)", "POINT(-3.7 40.25)"),
+        ("ST_GEOGPOINT(NULL, 40.25)", None),
+        ("[ST_GEOGPOINT(1, 2)]", ["POINT(1 2)"]),
     ],
 )
 def test_values_and_types(client: bigquery.Client, sql: str, value: object) -> None:
@@ -157,6 +160,23 @@ def test_the_schema_has_bigquerys_names(client: bigquery.Client) -> None:
         ("e", "NUMERIC", "NULLABLE"),
     ]
     assert [(f.name, f.field_type) for f in schema[2].fields] == [("d", "BOOLEAN")]
+
+
+def test_points_are_of_type_geography(client: bigquery.Client) -> None:
+    client.query("CREATE OR REPLACE TABLE shared.points AS SELECT ST_GEOGPOINT(1, 2) AS geom").result()
+    assert [(f.name, f.field_type) for f in client.get_table("shared.points").schema] == [("geom", "GEOGRAPHY")]
+    assert [row.geom for row in client.list_rows("shared.points")] == ["POINT(1 2)"]
+
+
+def test_what_libraries_ask_first(client: bigquery.Client) -> None:
+    """Ibis and BigQuery DataFrames: where results are kept, what the time is, and whether a table has a history."""
+    for sql, is_told in (("SELECT 1", True), ("SELECT 2", False)):
+        job = client.query(sql)
+        assert (job.destination is not None) == is_told
+        assert len(list(job.result())) == 1
+    assert one(client, "SELECT CURRENT_TIMESTAMP() AS `current_timestamp`").tzinfo is not None
+    with pytest.raises(exceptions.NotFound, match="the sandbox keeps no history"):
+        client.query(f"SELECT * FROM {CITIES} FOR SYSTEM_TIME AS OF TIMESTAMP '2024-01-01'").result()
 
 
 def test_nameless_columns(client: bigquery.Client) -> None:

@@ -68,8 +68,8 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
     def before_request(self, request: Any, method: str, url: str, headers: Any) -> None:
         """Put the token into ``headers``, unless ``url`` is Google's and the token of another BigQuery.
 
-        BigQuery's Storage API is at Google's for every library that uses it, wherever BigQuery is. Without a token it
-        refuses, and then Google's client asks BigQuery itself for the rows.
+        Every library looks for BigQuery's Storage API at Google's, wherever BigQuery is. An error here would be tried
+        again for ten minutes, as gRPC takes it for an outage; without a token, Google refuses at once.
         """
         host = urlsplit(url).hostname or ""
         if self._is_googles or not f".{host}".endswith(".googleapis.com"):

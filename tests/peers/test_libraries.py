@@ -31,7 +31,7 @@ AGAIN = {
     "SQLAlchemy": 'engine.connect().execute(sqlalchemy.text("SELECT 7")).scalar()',
     "BigQuery DataFrames": "len(cities) - 13",
     "raster-loader": 'connection.execute_to_dataframe("SELECT 7 AS seven").seven[0]',
-    "requests and httpx": '*{c.get(url, params={"q": "SELECT 7 AS n"}).json()["rows"][0]["n"] for c in (session, client)}',
+    "requests and httpx": '*{c.get(url, params={"q": "SELECT 7"}).json()["rows"][0]["f0_"] for c in (session, client)}',
     "aiohttp": "asyncio.run(over_an_end())",
     "DuckDB": 'ask("SELECT 7 AS seven")[0][0]',
     "Workers and pickles": 'next(client.query("SELECT 7").result())[0]',
@@ -52,7 +52,7 @@ HAS_HTTPFS = find_spec("duckdb_extension_httpfs") is not None
 
 @pytest.fixture
 def outside(monkeypatch):
-    """What would have left this computer, Google's gRPC too: a proxy's requests, and searches for Google's own login."""
+    """What would have left this computer, by gRPC too: a proxy's requests; and searches for a login of Google's."""
     searches = []
     monkeypatch.setattr(google.auth, "default", lambda *_, **options: searches.append(options))
     with Server(answering(http(status=403))) as proxy:

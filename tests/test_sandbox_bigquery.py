@@ -170,9 +170,9 @@ def test_points_are_of_type_geography(client: bigquery.Client) -> None:
 
 def test_what_libraries_ask_first(client: bigquery.Client) -> None:
     """Ibis and BigQuery DataFrames: where results are kept, what the time is, and whether a table has a history."""
-    for sql, is_told in (("SELECT 1", True), ("SELECT 2", False)):
-        job = client.query(sql)
-        assert (job.destination is not None) == is_told
+    for use_query_cache in (False, None):
+        job = client.query("SELECT 1", bigquery.QueryJobConfig(use_query_cache=use_query_cache))
+        assert (job.destination is not None) == (use_query_cache is False)
         assert len(list(job.result())) == 1
     assert one(client, "SELECT CURRENT_TIMESTAMP() AS `current_timestamp`").tzinfo is not None
     with pytest.raises(exceptions.NotFound, match="the sandbox keeps no history"):

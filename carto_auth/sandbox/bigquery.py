@@ -77,12 +77,12 @@ class Job:
         }
 
     def _anonymous_table(self) -> dict[str, Any]:
-        """Where BigQuery keeps the result of a query; Ibis and BigQuery DataFrames run ``SELECT 1`` to learn it.
+        """Where BigQuery keeps the result of a query: Ibis runs ``SELECT 1`` without the cache to learn of the dataset.
 
         No other query tells: Google's client would fetch its rows by the Storage API, which the sandbox has not.
         """
         query = self.configuration.get("query") or {}
-        if query.get("query") != "SELECT 1":
+        if query.get("query") != "SELECT 1" or query.get("useQueryCache") is not False:
             return {}
         table = {"projectId": PROJECT_ID, "datasetId": "_anonymous", "tableId": f"anon_{self.id}"}
         return {"query": {**query, "destinationTable": table}}

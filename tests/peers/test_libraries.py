@@ -120,6 +120,7 @@ def assert_printed(expected, capsys):
     assert doctest.OutputChecker().check_output(expected, printed, doctest.ELLIPSIS), printed
 
 
+@pytest.mark.timeout(300)  # it installs
 def test_duckdb(tmp_path_factory):
     """In a process that has the DuckDB for which there is an httpfs; the sandbox runs on that one too."""
     folder = str(tmp_path_factory.mktemp("duckdb"))
@@ -131,7 +132,7 @@ def test_duckdb(tmp_path_factory):
         env={**os.environ, "PYTHONPATH": folder},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=150,
     )
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout

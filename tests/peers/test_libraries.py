@@ -62,6 +62,19 @@ def outside(monkeypatch):
 
 
 @pytest.fixture
+def names(carto, clock):
+    """What the programs begin with; their own names come to it."""
+
+    def let_tokens_end():
+        clock.ahead += 2 * 24 * 3600
+
+    names = {"__name__": "__main__", "let_tokens_end": let_tokens_end}
+    yield names
+    if "bigframes" in names:
+        names["bigframes"].pandas.close_session()  # else it asks the sandbox at the end of this process
+
+
+@pytest.fixture
 def notebook():
     """Runs a cell, with its magics."""
     yield lambda code, names: InteractiveShell.instance(user_ns=names).run_cell(code).raise_error()
@@ -86,31 +99,24 @@ def put_httpfs_where_duckdb_looks():
 
 @pytest.mark.filterwarnings("ignore")  # the libraries' own
 @pytest.mark.parametrize("library", [name for name in SECTIONS if SECTIONS[name] and (name != "DuckDB" or HAS_HTTPFS)])
-def test_a_library(library, carto, clock, outside, notebook, tmp_path, monkeypatch, capsys):
-    def let_tokens_end():
-        clock.ahead += 2 * 24 * 3600
-
+def test_a_library(library, carto, names, outside, notebook, tmp_path, monkeypatch, capsys):
     if library == "DuckDB":
         put_httpfs_where_duckdb_looks()
     run = notebook if "%" in library else run_program
-    names = {"__name__": "__main__", "let_tokens_end": let_tokens_end}
     carto.credentials_file(tmp_path)
     monkeypatch.chdir(tmp_path)
     for program, printed in SECTIONS[library]:
         run(program, names)
         assert_printed(printed or "...", capsys)  # a magic tells how far it is
+    assert printed, "the last program shows nothing"
     assert carto.count("/oauth/token") == 1
 
-    assert printed, "the last program shows nothing"
-
     if library in AGAIN:
-        let_tokens_end()
+        names["let_tokens_end"]()
         run(OVER_AN_END, names)
         run(f"print('again:', {AGAIN[library]})", names)
         assert_printed("...again: 7\n", capsys)
         assert carto.count("/oauth/token") > 1
-    if "bigframes" in names:
-        names["bigframes"].pandas.close_session()  # else it asks the sandbox when this process ends
     assert outside() == []
 
 

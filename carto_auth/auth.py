@@ -477,7 +477,7 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
         """
         from carto_auth._warehouse.client import google_credentials
 
-        return google_credentials(self, self._warehouse())
+        return google_credentials(self, self._warehouse(), self._services.bigquery_url)
 
     def get_bigquery_client(self, **client_options: Any) -> bigquery.Client:
         """Another name of :meth:`get_carto_dw_client`, as it was once called."""

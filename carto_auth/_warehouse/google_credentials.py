@@ -10,6 +10,7 @@ import threading
 import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import google.auth.credentials
 import google.auth.exceptions
@@ -46,20 +47,45 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
     """
 
     def __init__(
-        self, account: Account, warehouse: Warehouse, project_id: str, token: str, quota_project_id: str | None = None
+        self,
+        account: Account,
+        warehouse: Warehouse,
+        project_id: str,
+        token: str,
+        *,
+        is_googles: bool,
+        quota_project_id: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # google-auth's
         self.project_id = project_id
         self._account = account
         self._warehouse = warehouse
         self._quota_project_id = quota_project_id
+        self._is_googles = is_googles
         #: The token that each thread has sent last.
         self._sent = threading.local()
         self._use(token)
 
     def with_quota_project(self, quota_project_id: str) -> WarehouseCredentials:
         """The same credentials, whose use counts towards another project's quota."""
-        return WarehouseCredentials(self._account, self._warehouse, self.project_id, self.token or "", quota_project_id)
+        return WarehouseCredentials(
+            self._account,
+            self._warehouse,
+            self.project_id,
+            self.token or "",
+            is_googles=self._is_googles,
+            quota_project_id=quota_project_id,
+        )
+
+    def before_request(self, request: Any, method: str, url: str, headers: Any) -> None:
+        """Put the token into ``headers``, unless ``url`` is Google's and the token of another BigQuery.
+
+        Every library looks for BigQuery's Storage API at Google's, wherever BigQuery is. An error here would be tried
+        again for ten minutes, as gRPC takes it for an outage; without a token, Google refuses at once.
+        """
+        host = urlsplit(url).hostname or ""
+        if self._is_googles or not f".{host}".endswith(".googleapis.com"):
+            super().before_request(request, method, url, headers)  # type: ignore[no-untyped-call]  # google-auth's
 
     def apply(self, headers: Any, token: str | None = None) -> None:
         """Put the token into ``headers``, and remember which one this thread has sent."""

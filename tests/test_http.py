@@ -208,14 +208,15 @@ def test_too_much_is_not_read(script):
 
 CLOSED = (ServiceUnreachable, "closed the connection before its answer was complete. Try again.")
 NO_HTTP = (InvalidAnswer, "sent something that is not an HTTP answer. Check the address and its port.")
+HALF = b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"good": '
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 NONSENSE = {
     # script, error, tries
     "closes at once": (lambda line: None, CLOSED, 3),
     "closes after the request": (then_closing(), CLOSED, 3),
-    "closes in the body": (then_closing(b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"a'), CLOSED, 3),
-    "closes in a chunk": (then_closing(CHUNKED + b"9\r\n{"), CLOSED, 3),
-    "garbled chunks": (then_closing(CHUNKED + b"not hex\r\n{}"), CLOSED, 3),
+    "closes in the body": (then_closing(HALF), CLOSED, 1),
+    "closes in a chunk": (then_closing(CHUNKED + b"9\r\n{"), CLOSED, 1),
+    "garbled chunks": (then_closing(CHUNKED + b"not hex\r\n{}"), CLOSED, 1),
     "garbage": (then_closing(b"\0\xff\x16\x03 no HTTP at all\r\n\r\n"), NO_HTTP, 3),
     "too many headers": (then_closing(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), NO_HTTP, 3),
     "gzip that is none": (answering(http(b"{}", Content_Encoding="gzip")), NO_HTTP, 1),
@@ -247,10 +248,7 @@ def test_tries_by_status(status, tries):
         assert len(server.requests) == 1
 
 
-HALF = b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"good": '
-
-
-@pytest.mark.parametrize("trouble", [http(status=503), http(status=429, Retry_After="0"), b"", HALF])
+@pytest.mark.parametrize("trouble", [http(status=503), http(status=429, Retry_After="0"), b""])
 def test_a_passing_trouble_passes_unnoticed(trouble):
     def script(line):
         if line.number == 3:
@@ -351,12 +349,6 @@ ANSWERS = [
     (403, "", Unauthorized, "403."),
     (429, {"error": "Too Many", "message": "A limit"}, RateLimited, "429 (Too Many. A limit). Try again later."),
     (400, {"error": ["not allowed", "really"], "hint": "log in"}, ServerError, "400 (not allowed; really. log in)."),
-    (
-        400,
-        {"error": {"code": 400, "status": "INVALID", "message": "no such thing"}},
-        ServerError,
-        "400 (no such thing).",
-    ),
     (200, {"error": "unavailable", "access_token": "x"}, ServerError, "200 (unavailable)."),
     (400, {"error": {"a": 1}, "error_description": ["b"]}, ServerError, "400."),
     (400, {"error": "a\x1b[31mb\r\nc\u202ed\ud800e\0"}, ServerError, "400 (a [31mb  c d e)."),

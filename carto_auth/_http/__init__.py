@@ -44,9 +44,7 @@ def post_form(
     """
     secrets = [form[name] for name in _SECRET_FIELDS if form.get(name)]
     response = send("POST", url, data=dict(form), headers={"Accept": "application/json"}, repeatable=repeatable)
-    if empty_is_fine and response.is_success and not response.body:
-        return {}
-    return json_object(response, failure=failure, secrets=secrets)
+    return json_object(response, failure=failure, secrets=secrets, empty_is_fine=empty_is_fine)
 
 
 def get_json(url: str, *, access_token: str | None = None, failure: str) -> dict[str, Any]:
@@ -88,9 +86,7 @@ def request_json(
         data = json.dumps(body).encode()
     secrets = [secret for secret in (access_token, hidden) if secret]
     response = send(method, url, data=data, headers=headers, repeatable=method != "POST", secrets=secrets)
-    if method == "DELETE" and response.is_success and not response.body:
-        return {}
-    return json_object(response, failure=failure, secrets=secrets)
+    return json_object(response, failure=failure, secrets=secrets, empty_is_fine=method == "DELETE")
 
 
 def get_text(url: str, *, failure: str) -> str:

@@ -59,19 +59,23 @@ class Response:
         return self.body.lstrip()[:1] == b"<"
 
 
-def json_object(response: Response, *, failure: str, secrets: Collection[str]) -> dict[str, Any]:
+def json_object(
+    response: Response, *, failure: str, secrets: Collection[str], empty_is_fine: bool = False
+) -> dict[str, Any]:
     """The JSON object that a successful answer holds.
 
     Args:
         response: the answer.
         failure: what failed if it is not that, for the message.
         secrets: what the message must not show.
+        empty_is_fine: whether a success may come without a body; ``{}`` is returned then.
 
     Raises:
         Unauthorized, RateLimited, ServiceUnavailable, ServerError: it is not a success, or it names an error.
         InvalidAnswer: it is a success without a JSON object, or a redirect.
     """
-    answer = _json(response)
+    is_empty = response.is_success and not response.body
+    answer = {} if is_empty and empty_is_fine else _json(response)
     if not response.is_success or (isinstance(answer, dict) and answer.get("error")):
         raise translated(response, failure=failure, secrets=secrets)
     if isinstance(answer, dict):
@@ -133,8 +137,6 @@ def _target(response: Response, secrets: Collection[str]) -> str:
 def _server_words(answer: Mapping[str, Any], secrets: Collection[str]) -> tuple[str | None, str | None]:
     """``error`` and its description in Auth0's and CARTO's shapes of an error."""
     error = answer.get("error")
-    if isinstance(error, dict):
-        return _server_words({**error, "error": error.get("status") or error.get("code")}, secrets)
     description = answer.get("error_description") or answer.get("message") or answer.get("hint")
     if isinstance(error, list):
         error = "; ".join(one for one in error if isinstance(one, str))

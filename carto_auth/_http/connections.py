@@ -1,4 +1,4 @@
-"""Connections: the session of one request, the certificates it believes, and when a request is tried again."""
+"""Connections: the session of one request, and when a request is tried again."""
 
 from __future__ import annotations
 
@@ -40,28 +40,14 @@ _PASSING_STATUSES = frozenset((429, *range(500, 600)))
 
 def new_session(*, loopback: bool, retries: Retry) -> requests.Session:
     """A session for one request. Close it after that: nothing is kept that a thread, a fork or an exit could leave."""
-    session = _session_class()()
+    # Programs replace requests.Session for the whole process (requests_cache.install_cache() does). A cache of answers
+    # could give one account the token of another, so what was put in its place is passed over.
+    kind = next(one for one in requests.Session.__mro__ if one.__module__ == "requests.sessions")
+    session: requests.Session = kind()
     session.trust_env = not loopback  # there is no proxy on the way to this computer
-    mount(session, retries)
-    return session
-
-
-def mount(session: requests.Session, retries: Retry) -> None:
-    """Have ``session`` send its next request with these retries."""
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(max_retries=retries))
-
-
-def _session_class() -> type[requests.Session]:
-    """The Session of ``requests`` itself.
-
-    Programs replace ``requests.Session`` for the whole process (``requests_cache.install_cache()`` does). A cache of
-    responses could answer one account with the token of another, so what was put in its place is passed over.
-    """
-    for kind in requests.Session.__mro__:
-        if kind.__module__ == "requests.sessions":
-            return kind
-    return requests.Session
+    return session
 
 
 # ---- another try ---------------------------------------------------------------------------------
@@ -89,20 +75,6 @@ def retries(*, repeatable: bool, deadline: float) -> Retry:
     return retries
 
 
-def next_try(response: requests.Response, method: str, url: str, error: Exception) -> Retry:
-    """The retries that are left after an answer that broke off.
-
-    urllib3 itself repeats a request only until the head of the answer has come.
-
-    Raises:
-        Exception: ``error``, or urllib3's for it, when there is to be no other try.
-    """
-    left = getattr(response.raw, "retries", None)
-    if not isinstance(left, Retry):  # a mock's answer keeps no count
-        raise error
-    return left.increment(method, url, error=error.args[0])
-
-
 class _Retries(Retry):
     """Retries with waits that the service may lengthen within bounds, and that end at a deadline."""
 
@@ -119,8 +91,7 @@ class _Retries(Retry):
         asked = retry_after(response.headers) if response is not None else None
         wait = BACKOFF_SECONDS * 2 ** len(self.history) if asked is None else asked
         if wait > LONGEST_RETRY_AFTER or time.monotonic() + wait > self.deadline:
-            pool: Any = outcome.get("_pool")  # there is none for an answer that broke off
-            raise MaxRetryError(pool, "", error or ResponseError("no time for another try"))
+            raise MaxRetryError(outcome["_pool"], "", error or ResponseError("no time for another try"))
         following = super().increment(*request, **outcome)
         following.wait = wait + os.urandom(1)[0] / 256 * JITTER_SECONDS if wait else 0.0
         if response is not None:

@@ -12,7 +12,7 @@ import requests
 
 from carto_auth import _log
 from carto_auth._http.answers import Response
-from carto_auth._http.connections import mount, new_session, next_try, retries
+from carto_auth._http.connections import new_session, retries
 from carto_auth._http.failures import RequestFailed, Unreadable, unreachable
 from carto_auth._http.redaction import without_secrets
 from carto_auth._trust import ca_bundle, is_loopback, require_secure, split_url
@@ -120,33 +120,23 @@ def _outcome(request: _Request) -> Response | CredentialsError:
         tries = retries(repeatable=request.repeatable, deadline=request.deadline)
         loopback = is_loopback(split_url(request.url).hostname or "")
         with new_session(loopback=loopback, retries=tries) as session:
-            return _answer(session, request, bundle)
+            response = session.request(
+                request.method,
+                request.url,
+                data=request.data,
+                headers=request.headers,
+                auth=as_it_is,
+                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                verify=bundle or True,
+                allow_redirects=False,
+                stream=True,
+            )
+            with response:
+                return Response(request.host, response.status_code, response.headers, _body(response, request))
     except CredentialsError as error:
         return error.with_traceback(None)  # whose frames hold the request
     except Exception as error:  # also of the system and of proxies: nothing may be lost in a thread
         return unreachable(request.host, error, bundle)
-
-
-def _answer(session: requests.Session, request: _Request, bundle: str | None) -> Response:
-    """Send the request and read its answer; again, while there are tries left, where it breaks off."""
-    while True:
-        with session.request(
-            request.method,
-            request.url,
-            data=request.data,
-            headers=request.headers,
-            auth=as_it_is,
-            timeout=(CONNECT_SECONDS, READ_SECONDS),
-            verify=bundle or True,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
-            try:
-                return Response(request.host, response.status_code, response.headers, _body(response, request))
-            except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-                left = next_try(response, request.method, request.url, error)
-        left.sleep()
-        mount(session, left)
 
 
 def as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:

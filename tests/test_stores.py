@@ -30,7 +30,8 @@ from hypothesis import strategies as st
 from carto_auth import CartoAuth, CredentialsError, _log, auth, cache
 from carto_auth._identity import Identity
 from carto_auth._services import Services
-from carto_auth._stores import NO_TOKEN, Entry, FileStore, Lock, Refusal, default_store, document, file_store, store_at
+from carto_auth._stores import FileStore, default_store, document, file_store, store_at
+from carto_auth._stores.base import NO_TOKEN, Entry, Lock, Refusal
 from carto_auth._token import is_time, is_usable_token, jwt_expiration
 
 # Modes, signals and users here are those of POSIX.

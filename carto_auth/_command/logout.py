@@ -11,7 +11,8 @@ from carto_auth._command.accounts import all_kept, title
 from carto_auth._identity import Identity
 from carto_auth._services import Services
 from carto_auth._sources import TokenSource
-from carto_auth._stores import Store, default_store
+from carto_auth._stores import default_store
+from carto_auth._stores.base import Store
 from carto_auth.auth import SEAMS
 from carto_auth.pkce import revoke_refresh_token
 

@@ -16,7 +16,8 @@ from carto_auth._command.accounts import how_to_use_others, other_organizations
 from carto_auth._command.check import all_checks
 from carto_auth._identity import Identity, Owner
 from carto_auth._services import Services
-from carto_auth._stores import Store, default_store
+from carto_auth._stores import default_store
+from carto_auth._stores.base import Store
 from carto_auth._token import LATEST_TIME, Token, is_token_expired
 from carto_auth.errors import CredentialsError
 

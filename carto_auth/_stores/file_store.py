@@ -218,11 +218,7 @@ def update(path: str, change: Callable[[dict[str, Any]], dict[str, Any]], *, alw
         OSError: it could not be read or written; what was there before is still there.
         TypeError, ValueError: it cannot be written as JSON.
     """
-    from pathlib import Path
-
-    target = Path(path)
-    if _is_device(target):  # root would put a file in the place of /dev/null
-        raise OSError(errno.EINVAL, "it is a device, not a file")
+    target = _target(path)
     make_folder(target.parent)
     with _locked(path, "", seconds=WRITE_LOCK_SECONDS) as state:
         if os.path.lexists(path) and not is_ours(target.lstat()):
@@ -237,13 +233,18 @@ def update(path: str, change: Callable[[dict[str, Any]], dict[str, Any]], *, alw
         return True
 
 
-def _is_device(path: Path) -> bool:
-    """Whether ``path`` is a device, or a link to one, such as /dev/stdout."""
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return False
-    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+def _target(path: str) -> Path:
+    """The path to write to, or to lock.
+
+    Raises:
+        OSError: it is a device. Root would put a file in the place of /dev/null, and a lock beside it.
+    """
+    from pathlib import Path
+
+    target = Path(path)
+    if target.is_char_device() or target.is_block_device():
+        raise OSError(errno.EINVAL, "it is a device, not a file")
+    return target
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -305,44 +306,37 @@ _held: set[tuple[int, int, str]] = set()
 
 def _locked(path: str, whose: str, *, seconds: float) -> Lock:
     """Try to lock what is beside ``path``, for up to so many seconds. No failure is raised, whatever it is."""
-    from pathlib import Path
+    from contextlib import ExitStack, suppress
     from threading import get_ident
 
-    target, holder = Path(path), (os.getpid(), get_ident(), f"{path}{whose}")
-    if holder in _held or _is_device(target):  # /dev is no place for a lock file
+    holder = (os.getpid(), get_ident(), f"{path}{whose}")
+    if holder in _held:
         return Lock(Lock.IMPOSSIBLE)
-    _held.add(holder)
-    state, lock = Lock.HELD, None
-    try:
-        lock = _acquired(target.with_name(f".{target.name}{whose}.lock"), seconds)  # which "." has none of
-    except TimeoutError:
-        state = Lock.BUSY
-    except Exception as error:  # filelock's imports may find a secrets.py of the user's own
-        if isinstance(error, OSError) and error.errno in _NO_LOCKS:
-            _log.warn_once(
-                f"Nothing can be locked in {target.parent}, so programs do not share a renewal of their CARTO token: "
-                "each of them asks for one. Keep the token on a disk that has locks, with CARTO_AUTH_HOME."
-            )
-        _log.debug("going on without a lock for %s (%s)", path, type(error).__name__)
-        state = Lock.IMPOSSIBLE
-    finally:
-        if lock is None:
-            _held.discard(holder)
-    return Lock(state, lambda: _let_go(lock, holder))
+    with ExitStack() as to_do:
+        _held.add(holder)
+        to_do.callback(_held.discard, holder)
+        to_do.enter_context(suppress(OSError))
+        try:
+            to_do.callback(_acquired(path, whose, seconds).release)
+            return Lock(Lock.HELD, to_do.pop_all().close)
+        except TimeoutError:
+            return Lock(Lock.BUSY)
+        except Exception as error:  # filelock's imports may find a secrets.py of the user's own
+            if isinstance(error, OSError) and error.errno in _NO_LOCKS:
+                _log.warn_once(
+                    f"Nothing can be locked in {os.path.dirname(path)}, so programs do not share a renewal of their "
+                    "CARTO token: each of them asks for one. Keep the token on a disk that has locks, with "
+                    "CARTO_AUTH_HOME."
+                )
+            _log.debug("going on without a lock for %s (%s)", path, type(error).__name__)
+    return Lock(Lock.IMPOSSIBLE)
 
 
-def _let_go(lock: Any, holder: tuple[int, int, str]) -> None:
-    from contextlib import suppress
-
-    if lock is not None:
-        with suppress(OSError):
-            lock.release()
-        _held.discard(holder)
-
-
-def _acquired(path: Path, seconds: float) -> Any:
+def _acquired(beside: str, whose: str, seconds: float) -> Any:
     from filelock import FileLock
 
+    target = _target(beside)
+    path = target.with_name(f".{target.name}{whose}.lock")  # which "." has none of
     make_folder(path.parent)
     # No lock but the operating system's, which ends with its process.
     lock = FileLock(path, timeout=seconds, mode=0o600, fallback_to_soft=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import sys
 
@@ -21,8 +22,8 @@ NOWHERE = os.path.join(os.sep, "nonexistent", ".carto-auth")
 #: How the address of a Redis begins; that of a Valkey, or of a node of a Redis Cluster, is written like it.
 _REDIS_ADDRESSES = ("redis://", "rediss://", "unix://")
 
-#: What a mistyped address of a Redis may begin with.
-_REDIS_NAMES = ("redis", "rediss", "unix", "valkey", "valkeys")
+#: How an address begins: with a scheme of two letters or more and a slash, or like that of a Redis, be it mistyped.
+_ADDRESS = r"(?i)(rediss?|unix|valkeys?)(\+[a-z]+)?(:|//)|[a-z][a-z0-9+.-]+:(?=/)"
 
 
 def in_redis(place: str | os.PathLike[str]) -> bool:
@@ -45,12 +46,10 @@ def in_redis(place: str | os.PathLike[str]) -> bool:
 
 def _scheme(text: str) -> str:
     """How an address begins, with its colon if it has one; ``""`` for a path, be it one with the letter of a drive."""
-    first, slash, rest = text.partition("/")
-    name, colon, tail = first.partition(":")
-    if name.lower().partition("+")[0] in _REDIS_NAMES and (colon or rest.startswith("/")):
-        return name + (colon or "//")
-    is_scheme = len(name) > 1 and name[0].isalpha() and name.translate({ord(sign): "0" for sign in "+-."}).isalnum()
-    return name + colon if is_scheme and colon and slash and not tail else ""
+    if ":" not in text and "//" not in text:  # then no pattern need be compiled, which takes a while
+        return ""
+    found = re.match(_ADDRESS, text)
+    return found[0] if found else ""
 
 
 def as_path(place: str | os.PathLike[str]) -> str:

@@ -18,7 +18,7 @@ from requests.adapters import HTTPAdapter
 from servers import Server, answering, http, then_closing, wait_for
 
 from carto_auth import CartoAuth, _http
-from carto_auth._http import connections, sending
+from carto_auth._http import sending
 from carto_auth._http.failures import CAPTIVE_PORTAL
 from carto_auth._services import Services
 from carto_auth.discovery import get_api_base_url
@@ -43,8 +43,8 @@ MIB = 1024 * 1024
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(connections, "BACKOFF_SECONDS", 0.0)
-    monkeypatch.setattr(connections, "JITTER_SECONDS", 0.0)
+    monkeypatch.setattr(sending, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(sending, "JITTER_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -284,8 +284,8 @@ def waits(monkeypatch):
 
 
 def test_waits_grow_and_differ(waits, monkeypatch):
-    monkeypatch.setattr(connections, "BACKOFF_SECONDS", 0.3)
-    monkeypatch.setattr(connections, "JITTER_SECONDS", 0.3)
+    monkeypatch.setattr(sending, "BACKOFF_SECONDS", 0.3)
+    monkeypatch.setattr(sending, "JITTER_SECONDS", 0.3)
     with Server(answering(http(status=503))) as server:
         fails(server)
         fails(server)

@@ -62,10 +62,4 @@ def _forget_all() -> int:
 
 def _forget(name: str, store: Store) -> None:
     found = Account(_Leaving(store.identity), store, SEAMS).forget()
-    for entry in store.spare_entries():
-        if store.owns(entry) and not entry.token.is_over():
-            raise CredentialsError(
-                f"The {name} is still kept where nothing can be deleted, beside {store.shown}.",
-                remedy="Delete token_oauth.json or token_m2m.json in ~/.carto-auth yourself.",
-            )
     output.say(f"The {name} is forgotten." if found else f"There was no {name} to forget.")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from carto_auth._http.answers import json_object, translated
@@ -95,8 +94,6 @@ def get_text(url: str, *, failure: str) -> str:
     response = send(Request("GET", url))
     if not response.is_success:
         raise translated(response, failure=failure, secrets=[])
-    with suppress(UnicodeDecodeError):
-        if not response.is_web_page:
-            return response.body.decode("utf-8-sig")
-    kind = "a web page" if response.is_web_page else "something that is not text"
-    raise Unreadable(f"{failure}: {response.host} sent {kind}.", remedy=CAPTIVE_PORTAL, status=response.status)
+    if response.is_web_page:
+        raise Unreadable(f"{failure}: {response.host} sent a web page.", remedy=CAPTIVE_PORTAL, status=response.status)
+    return response.body.decode("utf-8-sig", errors="replace")

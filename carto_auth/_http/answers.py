@@ -109,8 +109,6 @@ def translated(response: Response, *, failure: str, secrets: Collection[str]) ->
             remedy=f"Check the address; use the one it leads to if you trust it. {CAPTIVE_PORTAL}",
             **details,
         )
-    if response.status == 511:  # Network Authentication Required (RFC 6585 section 6)
-        return UnavailableAnswer(told, remedy=CAPTIVE_PORTAL, **details)
     if response.status == 429 or response.status >= 500:
         return _passing(response, told, details)
     is_refusal = response.status in (401, 403) or error in ("access_denied", "invalid_grant", "invalid_client")
@@ -122,7 +120,7 @@ def translated(response: Response, *, failure: str, secrets: Collection[str]) ->
 
 def _passing(response: Response, told: str, details: Mapping[str, Any]) -> ServerError:
     """The error for an answer that may be another one later."""
-    wait = _seconds_to_wait(response.headers)
+    wait = seconds_to_wait(response.headers)
     when = "later" if wait is None else f"in {math.ceil(wait)} s"
     if response.status == 429:
         return RateLimitedAnswer(told, remedy=f"Try again {when}.", retry_after=wait, **details)
@@ -156,27 +154,18 @@ def _sentences(error: str | None, description: str | None) -> str:
 # ---- when to try again ---------------------------------------------------------------------------
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that ``Retry-After`` (RFC 9110 section 10.2.3) asks to wait; ``None`` where it says nothing sensible."""
-    return _first_of(
+def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds until another try makes sense; ``None`` where nothing sensible is said of that.
+
+    ``Retry-After`` (RFC 9110 section 10.2.3) says it, in seconds or as a date, else Auth0's headers for quotas and for
+    rate limits.
+    """
+    readers: list[Callable[[], float]] = [
         lambda: float(headers["Retry-After"]),
         lambda: parsedate_to_datetime(headers["Retry-After"]).timestamp() - time.time(),
-    )
-
-
-def _seconds_to_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds until another try makes sense: ``Retry-After``, Auth0's quota and rate-limit headers, in turn."""
-    wait = retry_after(headers)
-    if wait is not None:
-        return wait
-    return _first_of(
         lambda: _quota_reset(headers["Auth0-Client-Quota-Limit"]),
         lambda: float(headers["x-ratelimit-reset"]) - time.time(),
-    )
-
-
-def _first_of(*readers: Callable[[], float]) -> float | None:
-    """The first number of seconds that can be read and is not nonsense."""
+    ]
     for read in readers:
         with suppress(KeyError, ValueError, TypeError, OverflowError):
             seconds = read()

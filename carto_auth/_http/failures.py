@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import ssl
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -92,7 +91,7 @@ def _reasons(error: BaseException) -> Iterator[BaseException]:
 
 
 def _insecure(host: str, error: ssl.SSLError, bundle: str | None) -> RequestFailed:
-    if bundle is not None and not _is_ca_bundle(bundle):
+    if error.library == "X509":  # which reads certificates
         return RequestFailed(
             f"There are no certificates in {bundle}, which the environment names as the CA bundle.",
             remedy="Check REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE.",
@@ -121,12 +120,3 @@ def _remedy_for_certificate(code: int, bundle: str | None) -> str:
         "Behind a company's proxy, or with a CARTO that has a private certificate authority, set REQUESTS_CA_BUNDLE "
         f"to its CA bundle. {CAPTIVE_PORTAL}"
     )
-
-
-def _is_ca_bundle(path: str) -> bool:
-    folder = os.path.isdir(path)
-    try:
-        ssl.create_default_context(cafile=None if folder else path, capath=path if folder else None)
-    except OSError:
-        return False
-    return True

@@ -17,7 +17,7 @@ from urllib3.exceptions import MaxRetryError, ResponseError
 from urllib3.util import Retry
 
 from carto_auth import _log
-from carto_auth._http.answers import Response, retry_after
+from carto_auth._http.answers import Response, seconds_to_wait
 from carto_auth._http.failures import RequestFailed, Unreadable, unreachable
 from carto_auth._http.redaction import without_secrets
 from carto_auth._trust import ca_bundle, is_loopback, require_secure, split_url
@@ -194,7 +194,7 @@ class _Retries(Retry):
 
     def increment(self, *request: Any, **outcome: Any) -> Self:
         response, error = outcome.get("response"), outcome.get("error")
-        asked = retry_after(response.headers) if response is not None else None
+        asked = seconds_to_wait(response.headers) if response is not None else None
         wait = BACKOFF_SECONDS * 2 ** len(self.history) if asked is None else asked
         if wait > LONGEST_RETRY_AFTER or time.monotonic() + wait > self.deadline:
             raise MaxRetryError(outcome["_pool"], "", error or ResponseError("no time for another try"))

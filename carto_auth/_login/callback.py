@@ -17,9 +17,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -107,9 +106,7 @@ class CallbackServer(Generic[Answer]):
     def __enter__(self) -> CallbackServer[Answer]:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._answered is None:
             self.close()
             return
@@ -206,12 +203,12 @@ def _close(servers: list[_Server]) -> None:
         server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ThreadingTCPServer):
+    daemon_threads = True
     timeout = 0.0  # to accept a connection that is there already
     request_queue_size = 512  # a crowd at the door keeps nobody out
     # On Windows SO_REUSEADDR would let two programs share the port.
     allow_reuse_address = sys.platform != "win32"
-    allow_reuse_port = False
 
     def __init__(self, family: socket.AddressFamily, address: tuple[str, int], callback: CallbackServer[Any]) -> None:
         self.address_family = family
@@ -223,9 +220,7 @@ class _Server(ThreadingHTTPServer):
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if sys.platform == "win32":
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-        # Not HTTPServer's own, which looks up the host's full name and may wait for a name server.
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = "localhost", self.server_address[1]
+        super().server_bind()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: a connection that breaks is what this server expects."""

@@ -6,10 +6,11 @@ The rules are those of RFC 6749 section 4.1.2 and of RFC 9207.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from hmac import compare_digest
-from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
+from carto_auth._http.redaction import quoted
 from carto_auth._services import REDIRECT_URI, Services
 from carto_auth.errors import LoginDenied, LoginFailed
 
@@ -18,19 +19,13 @@ class WrongCode(Exception):
     """What a person pasted is no code of this login; the text tells them why."""
 
 
-class AuthorizationResponse(NamedTuple):
-    """What the authorization server said through the browser (RFC 6749 sections 4.1.2 and 4.1.2.1).
+@dataclass(frozen=True)
+class AuthorizationResponse:
+    """What the authorization server said through the browser (RFC 6749 sections 4.1.2 and 4.1.2.1)."""
 
-    ``repr`` does not show the code.
-    """
-
-    code: str | None = None
+    code: str | None = field(default=None, repr=False)
     error: str | None = None
     error_description: str | None = None
-
-    def __repr__(self) -> str:
-        code = "***" if self.code else None
-        return f"AuthorizationResponse({code!r}, {self.error!r}, {self.error_description!r})"
 
 
 _NOTHING = AuthorizationResponse()
@@ -48,8 +43,7 @@ def response_for(query: str, *, state: str, issuer: str) -> AuthorizationRespons
         return None
     if not _may_be_issued_by(issuer, parameters):
         return AuthorizationResponse(
-            error="invalid_request",
-            error_description="the answer came from another login service than the one asked",
+            error="invalid_request", error_description="the answer came from another login service than the one asked"
         )
     response = _response_of(parameters)
     return None if response == _NOTHING else response
@@ -196,8 +190,8 @@ def _parameters_of(query: str) -> dict[str, str] | None:
 def _response_of(parameters: Mapping[str, str]) -> AuthorizationResponse:
     if "error" in parameters:
         return AuthorizationResponse(
-            error=_plain(parameters["error"]) or "no reason was given",
-            error_description=_plain(parameters.get("error_description", "")) or None,
+            error=quoted(parameters["error"]).rstrip(".") or "no reason was given",
+            error_description=quoted(parameters.get("error_description", "")).rstrip(".") or None,
         )
     return AuthorizationResponse(code=parameters.get("code") or None)
 
@@ -211,9 +205,3 @@ def _has_state(parameters: Mapping[str, str], state: str) -> bool:
 def _may_be_issued_by(issuer: str, parameters: Mapping[str, str]) -> bool:
     """Whether a response's ``iss`` (RFC 9207), where it has one, is ``issuer``; Auth0's ends in a slash."""
     return "iss" not in parameters or parameters["iss"].rstrip("/") == issuer.rstrip("/")
-
-
-def _plain(text: str) -> str:
-    """A server's words on one line, shortened, without a full stop at the end."""
-    line = "".join(character if character.isprintable() else " " for character in text)
-    return line.strip().rstrip(".")[:200]

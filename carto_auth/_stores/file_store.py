@@ -10,14 +10,7 @@ import sys
 from carto_auth import _log
 from carto_auth._stores.base import Entry, Lock, Store
 from carto_auth._stores.document import LARGEST_FILE, encoded, entries_of, entry_of, parsed, with_entry, without_entry
-from carto_auth._stores.places import (
-    as_path,
-    default_filepath,
-    is_ours,
-    make_folder,
-    make_private,
-    unwritable_filepath,
-)
+from carto_auth._stores.places import as_path, default_filepath, is_ours, make_folder, make_private, unwritable_filepath
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False

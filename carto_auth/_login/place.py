@@ -175,10 +175,7 @@ def is_input_replaced() -> bool:
 def is_open_replaced() -> bool:
     """Whether a program has replaced ``webbrowser.open`` with its own function, which opens what it likes."""
     webbrowser = sys.modules.get("webbrowser")
-    if webbrowser is None:
-        return False
-    is_webbrowsers = getattr(webbrowser.open, "__globals__", None) is vars(webbrowser)
-    return not is_webbrowsers or webbrowser.open.__qualname__ != "open"
+    return webbrowser is not None and getattr(webbrowser.open, "__globals__", None) is not vars(webbrowser)
 
 
 def is_terminal(stream: TextIO | None) -> bool:

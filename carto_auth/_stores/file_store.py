@@ -78,7 +78,10 @@ class FileStore(Store):
         return update(self.path, lambda kept: without_entry(kept, self.identity))
 
     def locked(self) -> Lock:
-        return _locked(self.path, f".{_digest(self.identity)}", seconds=0.0)
+        from hashlib import sha256
+
+        whose = sha256(str(self.identity).encode("utf-8", "surrogatepass")).hexdigest()[:12]  # may be in a file name
+        return _locked(self.path, f".{whose}", seconds=0.0)
 
 
 class DefaultFileStore(FileStore):
@@ -166,9 +169,8 @@ def _read_own(path: str) -> dict[str, Any]:
 
 def _content(path: str) -> bytes:
     # O_NONBLOCK: a named pipe in the place of the file must not make anybody wait.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    try:
-        status = os.fstat(descriptor)
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_FILE:
             return b""
         if not is_ours(status):
@@ -178,11 +180,8 @@ def _content(path: str) -> bytes:
             )
             return b""
         if sys.platform != "win32" and status.st_mode & 0o077:
-            _repair_modes(descriptor, status, path)
-        with os.fdopen(os.dup(descriptor), "rb") as file:
-            return file.read(LARGEST_FILE + 1)
-    finally:
-        os.close(descriptor)
+            _repair_modes(file.fileno(), status, path)
+        return file.read(LARGEST_FILE + 1)
 
 
 def _repair_modes(descriptor: int, status: os.stat_result, path: str) -> None:
@@ -248,8 +247,7 @@ def _write(path: Path, content: bytes) -> None:
         if error.errno not in _IN_PLACE_ONLY or not path.is_file() or path.is_symlink() or path.stat().st_nlink > 1:
             raise
         # Whoever is killed in the middle leaves damage, which the next save repairs.
-        flags = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-        _fill(os.open(path, flags), content)
+        _fill(os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)), content)
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -257,9 +255,8 @@ def _replace(path: Path, content: bytes) -> None:
     from contextlib import suppress
 
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
-        _fill(os.open(temporary, flags, 0o600), content)
+        _fill(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), content)
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
@@ -343,10 +340,3 @@ def _acquired(beside: str, whose: str, seconds: float) -> Any:
         path.unlink()
         lock.acquire()
     return lock
-
-
-def _digest(identity: Identity) -> str:
-    """A short name for an identity that may stand in a file name."""
-    from hashlib import sha256
-
-    return sha256(str(identity).encode("utf-8", "surrogatepass")).hexdigest()[:12]

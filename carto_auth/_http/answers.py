@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 
@@ -41,14 +41,13 @@ class FailedAnswer(ServerError, requests.HTTPError):
     """:class:`ServerError`, and as ``requests`` tells it."""
 
 
-class Response:
+class Response(NamedTuple):
     """What is kept of an answer. The request is not, so that no secret hangs on it."""
 
-    def __init__(self, host: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        self.host = host
-        self.status = status
-        self.headers = headers
-        self.body = body
+    host: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
     @property
     def is_success(self) -> bool:

@@ -83,7 +83,8 @@ class CallbackServer(Generic[Answer]):
         self._judging = threading.Lock()
         self._answer: Answer | None = None
         self._failure: BaseException | None = None
-        self._over = threading.Event()
+        #: To be set at the end of the wait: once the browser has its page.
+        self.over = threading.Event()
         self._answered: tuple[str, Page] | None = None
         self._until = float("inf")
         self._servers = _listen_in_time(parts.port or 80, self)
@@ -126,8 +127,8 @@ class CallbackServer(Generic[Answer]):
             BaseException: what the judge raised, or what :meth:`give_up` was given.
         """
         deadline = time.monotonic() + seconds
-        while not self._over.is_set() and (left := deadline - time.monotonic()) > 0:
-            self._over.wait(min(left, 0.5))  # in slices: on Windows a long wait is deaf to Ctrl-C
+        while not self.over.is_set() and (left := deadline - time.monotonic()) > 0:
+            self.over.wait(min(left, 0.5))  # in slices: on Windows a long wait is deaf to Ctrl-C
         if self._failure is not None:
             raise self._failure
         return self._answer
@@ -137,7 +138,7 @@ class CallbackServer(Generic[Answer]):
         with self._judging:
             if self._answer is None:
                 self._failure = reason
-                self._over.set()
+                self.over.set()
 
     def decide(self, query: str) -> tuple[Page, bool]:
         """The page for a callback with ``query``, and whether it ends the wait."""
@@ -154,10 +155,6 @@ class CallbackServer(Generic[Answer]):
                 return page, False
             self._answered = query, page
             return page, True
-
-    def finish(self) -> None:
-        """End the wait; called once the browser has its page."""
-        self._over.set()
 
 
 def _listen_in_time(port: int, callback: CallbackServer[Any]) -> list[_Server]:
@@ -265,7 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(page)
         finally:
             if is_the_end:
-                callback.finish()
+                callback.over.set()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Our page instead of the library's, which reflects the request."""

@@ -141,29 +141,20 @@ _in_memory: dict[tuple[str, str], Entry] = {}
 # ---- reading -------------------------------------------------------------------------------------
 
 
-def read(path: str) -> dict[str, Any]:
-    """The document in a file, to look at; ``{}`` where there is none, and where it cannot be read."""
-    try:
-        return _read_own(path)
-    except (OSError, ValueError) as error:  # a NUL in the path is a ValueError
-        _log.debug("the token cache %s cannot be read (%s): going on without it", path, type(error).__name__)
-        return {}
-
-
-def _read_own(path: str) -> dict[str, Any]:
-    """The document in a file; ``{}`` for no file, for damage, and for another user's file, which is warned of.
+def read(path: str, *, to_write: bool = False) -> dict[str, Any]:
+    """The document in a file; ``{}`` for no file and for damage, and to look at also where it cannot be read.
 
     Raises:
-        OSError: it is there, and cannot be read.
+        OSError: it is there, cannot be read, and would be written over.
     """
     try:
-        content = _content(path)
+        return parsed(_content(path))
     except FileNotFoundError:
         return {}
-    try:
-        return parsed(content)
-    except (ValueError, RecursionError) as error:
-        _log.debug("the token cache %s is damaged (%s): going on without it", path, type(error).__name__)
+    except (OSError, ValueError, RecursionError) as error:  # a NUL in the path is a ValueError
+        if to_write and isinstance(error, OSError):
+            raise
+        _log.debug("the token cache %s cannot be read (%s): going on without it", path, type(error).__name__)
         return {}
 
 
@@ -174,11 +165,7 @@ def _content(path: str) -> bytes:
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_FILE:
             return b""
         if not is_ours(status):
-            _log.warn_once(
-                f"The token cache {path} belongs to another user and is ignored. "
-                "Name a file of your own with cache_filepath=, or a folder with CARTO_AUTH_HOME."
-            )
-            return b""
+            raise PermissionError(errno.EPERM, "it belongs to another user")
         if sys.platform != "win32" and status.st_mode & 0o077:
             _repair_modes(file.fileno(), status, path)
         return file.read(LARGEST_FILE + 1)
@@ -213,9 +200,7 @@ def update(path: str, change: Callable[[dict[str, Any]], dict[str, Any]], *, alw
     target = _target(path)
     make_folder(target.parent)
     with _locked(path, "", seconds=WRITE_LOCK_SECONDS) as state:
-        if os.path.lexists(path) and not is_ours(target.lstat()):
-            raise PermissionError(errno.EPERM, "it belongs to another user")
-        before = _read_own(path)
+        before = read(path, to_write=True)
         after = change(before)
         if after == before and not always:
             return False

@@ -13,7 +13,7 @@ from carto_auth._identity import Identity
 from carto_auth._stores.base import Entry, Lock, Store
 from carto_auth._stores.file_store import DefaultFileStore
 from carto_auth._stores.places import named_by_environment
-from carto_auth._token import jwt_claims
+from carto_auth._token import Token, jwt_claims
 from carto_auth._trust import ca_bundle, is_cartos_base_url, split_url
 from carto_auth.errors import CredentialsError, InvalidCredential, MissingDependency
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     import redis
 
-    from carto_auth._token import Token
 
 #: Before every key. The identity stands in braces, so that a Redis Cluster has both keys of an account in one place.
 PREFIX = "carto-auth:"
@@ -50,11 +49,12 @@ _DAY_SECONDS = 86_400.0
 _OPTIONS = {"db", "username", "password"}
 _TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
 
-#: What went wrong, by the class of its error. Redis' own words may repeat a password or a token.
+#: What went wrong, by its words or the class of its error. Redis' own words may repeat a password or a token.
 _REASONS = {
+    "max number of clients": "it has too many clients",
+    "unknown command": "it does not keep values, as a Sentinel does not",
     "AuthenticationError": "it refuses the user name or the password",
     "ConnectionError": "it closed the connection; where it speaks TLS, its address begins with rediss://",
-    "MaxConnectionsError": "it has too many clients",
     "NoPermissionError": "its ACL does not allow GET, SET and DEL on the keys carto-auth:*",
     "OutOfMemoryError": "its memory is full",
     "ReadOnlyError": "it is a read-only replica",
@@ -296,13 +296,9 @@ def _why(error: BaseException) -> str:
     """What went wrong, in words of ours."""
     if isinstance(error, CredentialsError):
         return error.message
-    if "max number of clients" in str(error):
-        return _REASONS["MaxConnectionsError"]
-    if "unknown command" in str(error):
-        return "it does not keep values, as a Sentinel does not"
     cause, name = error.__context__, type(error).__name__
     if unbelieved := getattr(cause, "verify_message", None):
         return f"its certificate is not accepted: {unbelieved}"
     if isinstance(cause, OSError) and not isinstance(cause, (ConnectionResetError, BrokenPipeError, TimeoutError)):
         return cause.strerror or type(cause).__name__
-    return _REASONS.get(name, name)
+    return next((reason for word, reason in _REASONS.items() if word in str(error) or word == name), name)

@@ -108,22 +108,18 @@ def translated(response: Response, *, failure: str, secrets: Collection[str]) ->
             remedy=f"Check the address; use the one it leads to if you trust it. {CAPTIVE_PORTAL}",
             **details,
         )
-    if response.status == 429 or response.status >= 500:
-        return _passing(response, told, details)
+    if response.status == 429 or response.status >= 500:  # which may be another answer later
+        wait = seconds_to_wait(response.headers)
+        when = "later" if wait is None else f"in {math.ceil(wait)} s"
+        if response.status == 429:
+            return RateLimitedAnswer(told, remedy=f"Try again {when}.", retry_after=wait, **details)
+        remedy = f"The service has a problem; try again {when}."
+        return UnavailableAnswer(told, remedy=remedy, retry_after=wait, **details)
     is_refusal = response.status in (401, 403) or error in ("access_denied", "invalid_grant", "invalid_client")
     # CARTO refuses in JSON. What is not there (404) may be a page of CARTO's all the same.
     is_cartos = answer is not None or not response.body or response.status == 404
     kind = UnauthorizedAnswer if is_refusal else FailedAnswer
     return kind(told, remedy=None if is_cartos else _SOMETHING_BETWEEN.format(response.host), **details)
-
-
-def _passing(response: Response, told: str, details: Mapping[str, Any]) -> ServerError:
-    """The error for an answer that may be another one later."""
-    wait = seconds_to_wait(response.headers)
-    when = "later" if wait is None else f"in {math.ceil(wait)} s"
-    if response.status == 429:
-        return RateLimitedAnswer(told, remedy=f"Try again {when}.", retry_after=wait, **details)
-    return UnavailableAnswer(told, remedy=f"The service has a problem; try again {when}.", retry_after=wait, **details)
 
 
 def _target(response: Response, secrets: Collection[str]) -> str:

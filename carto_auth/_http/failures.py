@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TypeVar
 
 import requests
@@ -49,7 +49,7 @@ def unreachable(host: str, error: Exception, bundle: str | None) -> RequestFaile
         error: what was raised.
         bundle: the path of the CA bundle that was used; ``None`` for the one that ``requests`` brings.
     """
-    reasons = list(_reasons(error))
+    reasons = _reasons(error)
     if _first(reasons, *_CLOSED):
         return RequestFailed(f"{host} closed the connection before its answer was complete.", remedy="Try again.")
     if by_tls := _first(reasons, ssl.SSLError):
@@ -76,18 +76,13 @@ def _first(reasons: Iterable[BaseException], *kinds: type[_Error]) -> _Error | N
     return next((reason for reason in reasons if isinstance(reason, kinds)), None)
 
 
-def _reasons(error: BaseException) -> Iterator[BaseException]:
+def _reasons(error: BaseException) -> list[BaseException]:
     """``error`` and all that led to it, from the outermost on; urllib3 keeps some in attributes."""
-    seen: set[int] = set()
-    left = [error]
-    while left:
-        current = left.pop(0)
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        attributes = (getattr(current, name, None) for name in ("reason", "original_error", "__cause__", "__context__"))
-        left += [one for one in (*current.args, *attributes) if isinstance(one, BaseException)]
+    found = [error]
+    for one in found:  # which grows meanwhile
+        attributes = (getattr(one, name, None) for name in ("reason", "original_error", "__cause__", "__context__"))
+        found += [led for led in (*one.args, *attributes) if isinstance(led, BaseException) and led not in found]
+    return found
 
 
 def _insecure(host: str, error: ssl.SSLError, bundle: str | None) -> RequestFailed:

@@ -165,7 +165,7 @@ class Store:
 
     def beside(self, identity: Identity) -> Store:
         """A store of the same place for another identity."""
-        return Store(identity)
+        return type(self)(identity, self._place)
 
     def load(self) -> Entry | None:
         """What is kept; ``None`` for nothing, and for what cannot be read."""

@@ -49,9 +49,6 @@ class FileStore(Store):
     def shown(self) -> str:
         return self.path
 
-    def beside(self, identity: Identity) -> Store:
-        return FileStore(identity, self.path)
-
     def load(self) -> Entry | None:
         return entry_of(read(self.path), self.identity)
 
@@ -107,6 +104,9 @@ class DefaultFileStore(FileStore):
     @property
     def path(self) -> str:
         return default_filepath(self.mode)
+
+    def beside(self, identity: Identity) -> Store:
+        return FileStore(identity, self.path)  # the other's default file may be another one
 
     def spare_entries(self) -> Iterator[Entry]:
         home = unwritable_filepath(self.mode)

@@ -74,16 +74,12 @@ class RedisStore(Store):
 
     def __init__(self, identity: Identity, url: str) -> None:
         super().__init__(identity, _checked(url))
-        self._url = url
         self._key = f"{PREFIX}{{{identity}}}"
         self._local = Store(identity) if identity.mode == "oauth" else DefaultFileStore(identity)
 
     @property
     def shown(self) -> str:
-        return _without_secrets(self._url)
-
-    def beside(self, identity: Identity) -> Store:
-        return RedisStore(identity, self._url)
+        return _without_secrets(str(self._place))
 
     def load(self) -> Entry | None:
         return self.latest(None)
@@ -113,7 +109,7 @@ class RedisStore(Store):
             keys = self._ask(lambda client: list(client.scan_iter(f"{PREFIX}{{mode=*}}")))
         for key in keys:
             identity = Identity.parsed(key.decode(errors="replace").removeprefix(PREFIX).strip("{}"))
-            entry = RedisStore(identity, self._url).load() if identity else None
+            entry = self.beside(identity).load() if identity else None
             if identity and entry:
                 yield identity, entry
 
@@ -170,10 +166,10 @@ class RedisStore(Store):
     def _ask(self, words: Callable[[redis.Redis], Any]) -> Any:
         """Ask at the address; after a journey, at the one of the environment that has the password as well."""
         named = named_by_environment()
-        return _ask(named if _without_secrets(named) == self._url else self._url, words)
+        return _ask(named if _without_secrets(named) == self._place else str(self._place), words)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_place": self.shown, "_url": self.shown}
+        return {**vars(self), "_place": self.shown}
 
 
 @contextmanager

@@ -248,7 +248,15 @@ def test_tries_by_status(status, tries):
         assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("trouble", [http(status=503), http(status=429, Retry_After="0"), b""])
+#: Auth0 says in every answer when its limit of requests begins again.
+IN_AN_HOUR = str(int(time.time()) + 3600)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [http(status=503), http(status=503, x_ratelimit_reset=IN_AN_HOUR), http(status=429, Retry_After="0"), b""],
+    ids=["an outage", "an outage far from a limit", "a limit", "no answer"],
+)
 def test_a_passing_trouble_passes_unnoticed(trouble):
     def script(line):
         if line.number == 3:

@@ -109,7 +109,7 @@ def translated(response: Response, *, failure: str, secrets: Collection[str]) ->
             **details,
         )
     if response.status == 429 or response.status >= 500:  # which may be another answer later
-        wait = seconds_to_wait(response.headers)
+        wait = seconds_to_wait(response.status, response.headers)
         when = "later" if wait is None else f"in {math.ceil(wait)} s"
         if response.status == 429:
             return RateLimitedAnswer(told, remedy=f"Try again {when}.", retry_after=wait, **details)
@@ -149,18 +149,19 @@ def _sentences(error: str | None, description: str | None) -> str:
 # ---- when to try again ---------------------------------------------------------------------------
 
 
-def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
+def seconds_to_wait(status: int, headers: Mapping[str, str]) -> float | None:
     """Seconds until another try makes sense; ``None`` where nothing sensible is said of that.
 
-    ``Retry-After`` (RFC 9110 section 10.2.3) says it, in seconds or as a date, else Auth0's headers for quotas and for
-    rate limits.
+    ``Retry-After`` (RFC 9110 section 10.2.3) says it, in seconds or as a date; where there were too many requests, also
+    Auth0's headers for quotas and for rate limits, the last of which are in every answer.
     """
     readers: list[Callable[[], float]] = [
         lambda: float(headers["Retry-After"]),
         lambda: parsedate_to_datetime(headers["Retry-After"]).timestamp() - time.time(),
-        lambda: _quota_reset(headers["Auth0-Client-Quota-Limit"]),
-        lambda: float(headers["x-ratelimit-reset"]) - time.time(),
     ]
+    if status == 429:
+        readers.append(lambda: _quota_reset(headers["Auth0-Client-Quota-Limit"]))
+        readers.append(lambda: float(headers["x-ratelimit-reset"]) - time.time())
     for read in readers:
         with suppress(KeyError, ValueError, TypeError, OverflowError):
             seconds = read()

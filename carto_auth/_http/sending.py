@@ -172,7 +172,7 @@ def _session(request: Request) -> requests.Session:
     retries.deadline = request.deadline
     # Programs replace requests.Session for the whole process (requests_cache.install_cache() does). A cache of answers
     # could give one account the token of another, so what was put in its place is passed over.
-    kind = next(one for one in requests.Session.__mro__ if one.__module__ == "requests.sessions")
+    kind = next((one for one in requests.Session.__mro__ if one.__module__ == "requests.sessions"), requests.Session)
     session: requests.Session = kind()
     # There is no proxy on the way to this computer.
     session.trust_env = not is_loopback(split_url(request.url).hostname or "")
@@ -194,7 +194,7 @@ class _Retries(Retry):
 
     def increment(self, *request: Any, **outcome: Any) -> Self:
         response, error = outcome.get("response"), outcome.get("error")
-        asked = seconds_to_wait(response.headers) if response is not None else None
+        asked = seconds_to_wait(response.status, response.headers) if response is not None else None
         wait = BACKOFF_SECONDS * 2 ** len(self.history) if asked is None else asked
         if wait > LONGEST_RETRY_AFTER or time.monotonic() + wait > self.deadline:
             raise MaxRetryError(outcome["_pool"], "", error or ResponseError("no time for another try"))

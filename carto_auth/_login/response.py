@@ -132,7 +132,7 @@ def ends_login(address: str, redirect_uri: str, services: Services) -> bool:
         return False  # browsers do not agree on where such an address leads
     parts = split_url(page if "://" in page else f"https://{page}")
     host = parts.netloc.lower()
-    named = services.named_hosts
+    named = {known.lower(): scheme for known, scheme in services.named_hosts.items()}
     if host in named and ("://" not in page or parts.scheme == named[host]):
         return True
     return parts.scheme == "https" and _is_at_carto(host) and any(map(_is_at_carto, named))

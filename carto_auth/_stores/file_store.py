@@ -299,8 +299,8 @@ def _locked(path: str, whose: str, *, seconds: float) -> Lock:
         except Exception as error:  # filelock's imports may find a secrets.py of the user's own
             if isinstance(error, OSError) and error.errno in _NO_LOCKS:
                 _log.warn_once(
-                    f"Nothing can be locked in {os.path.dirname(path)}, so programs do not share a renewal of their "
-                    "CARTO token: each of them asks for one. Keep the token on a disk that has locks, with "
+                    f"Nothing can be locked in {os.path.dirname(path) or '.'}, so programs do not share a renewal "
+                    "of their CARTO token: each of them asks for one. Keep the token on a disk that has locks, with "
                     "CARTO_AUTH_HOME."
                 )
             _log.debug("going on without a lock for %s (%s)", path, type(error).__name__)

@@ -28,8 +28,6 @@ def require_bigquery() -> None:
         from google.cloud.bigquery import Client  # noqa: F401 - can it be imported?
 
         import carto_auth._warehouse.google_credentials  # noqa: F401 - and what we make of google-auth?
-    except Warning:
-        raise  # somebody made errors of warnings, and Google's packages have some
     except Exception as error:  # a broken one raises whatever it stumbles over, such as protobuf's TypeError
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise MissingDependency(
@@ -64,7 +62,7 @@ def bigquery_client(
     elsewhere = _elsewhere(bigquery_url)
     client_options["client_options"] = _with_endpoint(client_options.get("client_options"), elsewhere)
     if elsewhere:
-        from carto_auth._warehouse.elsewhere import ClientElsewhere as Client
+        from carto_auth._warehouse.google_credentials import ClientElsewhere as Client
     credentials = google_credentials(account, warehouse, bigquery_url)
     client = Client(project=credentials.project_id, credentials=credentials, **client_options)
     if "_http" not in client_options and hasattr(client, "_http"):

@@ -1,7 +1,7 @@
-"""Google credentials that fetch a new warehouse token by themselves.
+"""Google credentials that fetch a new warehouse token by themselves, and a client for a BigQuery that is not Google's.
 
-A module of its own, because the class can only be defined where ``google-auth`` is installed, and must stand
-at the top of a module to be pickled.
+A module of its own, because its classes can only be defined where Google's libraries are installed, and one of them is
+pickled, which needs it at the top of a module.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from urllib.parse import urlsplit
 
 import google.auth.credentials
 import google.auth.exceptions
+from google.cloud import bigquery
 
 from carto_auth import _log
 from carto_auth._frames import clears_frames
+from carto_auth._warehouse.token import details_of
 from carto_auth.errors import CredentialsError
 
 if TYPE_CHECKING:
@@ -30,12 +32,19 @@ if TYPE_CHECKING:
         def get_carto_dw_credentials(self) -> tuple[str, str]: ...
 
 
-class WarehouseRefreshError(google.auth.exceptions.RefreshError, CredentialsError):
-    """No new warehouse token could be had; Google's clients know it as ``RefreshError``."""
+class ClientElsewhere(bigquery.Client):
+    """A client that fetches rows from where BigQuery is.
 
-    def __init__(self, message: str = "", **details: Any) -> None:
-        google.auth.exceptions.RefreshError.__init__(self, message)  # type: ignore[no-untyped-call]  # google-auth's
-        CredentialsError.__init__(self, message, **details)
+    Google's own asks BigQuery's Storage API for a table's rows, which is at Google's wherever BigQuery is, and sends it
+    the token.
+    """
+
+    def _ensure_bqstorage_client(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+class WarehouseRefreshError(CredentialsError, google.auth.exceptions.RefreshError):
+    """No new warehouse token could be had; Google's clients know it as ``RefreshError``."""
 
 
 class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
@@ -109,14 +118,7 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
             self._sent.token = self.token
         except CredentialsError as error:
             if not self.expired:
-                raise WarehouseRefreshError(
-                    error.message,
-                    remedy=error.remedy,
-                    status=error.status,
-                    error=error.error,
-                    error_description=error.error_description,
-                    retry_after=error.retry_after,
-                ) from None
+                raise WarehouseRefreshError(error.message, **details_of(error)) from None
             self.expiry = _naive_utc(time.time() + _GOOGLES_LEEWAY_SECONDS + _RETRY_SECONDS)
             _log.debug("the warehouse token could not be renewed ahead of its end: %s", error.message)
 

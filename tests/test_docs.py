@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import carto_auth
 from carto_auth import _account, _token, cli, credentials, pkce
@@ -131,18 +134,16 @@ def test_environment_variables_are_those_of_the_code():
     listed = {
         name for row in rows(page("reference/environment.md")) for name in re.findall(r"`([A-Z][A-Z0-9_]+)`", row[0])
     }
-    texts = set()
+    texts, names, read = set(), set(), set()
     for file in PACKAGE.rglob("*.py"):
         if "sandbox" not in file.parts:
-            texts |= {node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)}
-    variables = {text for text in texts if isinstance(text, str) and re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", text)}
-    assert {name for name in variables if name.startswith("CARTO_")} <= listed
-    assert listed - OF_LIBRARIES <= texts
-    read = set()
-    for file in PACKAGE.rglob("*.py"):
-        if "sandbox" not in file.parts:
+            nodes = list(ast.walk(ast.parse(file.read_text())))
+            texts |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+            names |= {node.id for node in nodes if isinstance(node, ast.Name)}
             read |= set(re.findall(r'environ(?:\.get\(|\[)"(\w+)"', file.read_text()))
-    assert read <= listed
+    variables = {text for text in texts if re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", text) and not hasattr(os, text)}
+    assert read | variables - names <= listed
+    assert listed - OF_LIBRARIES <= texts
 
 
 def test_the_documented_switches_are_the_sandboxs():
@@ -167,6 +168,47 @@ def test_every_command_and_option_is_documented(capsys):
     for name in commands:
         assert f"carto-auth {name}" in text
         assert set(re.findall(r"--[\w-]+", help_of(name))) - {"--help"} <= set(re.findall(r"--[\w-]+", text))
+
+
+SNIPPETS = [
+    (name, kind, text)
+    for name, path in DOCUMENTS.items()
+    for kind, text in re.findall(r"^ *```(sh|yaml|json)\n(.*?)```", path.read_text(), re.DOTALL | re.MULTILINE)
+]
+
+
+def test_snippets_of_other_languages_can_be_read():
+    assert {kind for _, kind, _ in SNIPPETS} == {"sh", "yaml", "json"}
+    for name, kind, text in SNIPPETS:
+        if kind == "sh":
+            subprocess.run(["bash", "-n"], input=text, text=True, check=True, capture_output=True)
+        else:
+            assert yaml.safe_load(text), name  # JSON is YAML
+
+
+def test_the_command_takes_what_the_documents_type():
+    text = "\n".join(path.read_text() for path in DOCUMENTS.values())
+    lines = re.findall(
+        r"`carto-auth ([^`]+)`|^ *(?:\$ )?(?:\w+=\S+ )?carto-auth ((?:-|[a-z]+(?: |$))[^`:]*?)$", text, re.M
+    )
+    typed = {"".join(line).partition("  #")[0].strip() for line in lines}
+    assert len(typed) > 15
+    for line in typed - {"--version"}:  # which ends the program
+        cli.parser().parse_args(shlex.split(line.replace("[command]", "login")))
+
+
+def test_the_exit_codes_are_those_of_the_command(capsys):
+    assert cli.main(["help"]) == 0
+    section = page("reference/command.md").partition("## Exit codes")[2].partition("##")[0]
+    listed = {row[0]: row[1] for row in rows(section) if row[0].isdecimal()}
+    assert listed == dict(re.findall(r"^  (\d+) +(.+)$", capsys.readouterr().out, re.MULTILINE))
+    returned = {"2"}  # by argparse
+    for file in (PACKAGE / "cli.py", *(PACKAGE / "_command").glob("*.py")):
+        nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Return) and node.value]
+        returned |= {
+            code for node in nodes for code in re.findall(r"\b\d+\b", ast.unparse(node.value)) if code.isdecimal()
+        }
+    assert returned == set(listed)
 
 
 def test_every_promise_names_its_test():

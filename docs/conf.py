@@ -35,3 +35,12 @@ html_show_copyright = False
 html_show_sphinx = False
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
+
+
+def setup(app):
+    """The errors take the arguments of their root, which need not be repeated."""
+
+    def signature(app, what, name, obj, options, arguments, returns):
+        return ("", None) if what == "exception" and not name.endswith(".CredentialsError") else None
+
+    app.connect("autodoc-process-signature", signature)

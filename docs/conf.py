@@ -29,6 +29,8 @@ napoleon_use_ivar = True
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 
+highlight_language = "text"  # what has no language is output
+
 html_theme = "furo"
 html_copy_source = False
 html_show_copyright = False

@@ -20,8 +20,9 @@ from carto_auth import _account, _token, cli, credentials, pkce
 from carto_auth._command import login, status
 from carto_auth._http import connections, sending
 from carto_auth._login import callback, person
-from carto_auth._stores import LONGEST_REFUSAL_SECONDS, redis_store
 from carto_auth._stores import document as cache_document
+from carto_auth._stores import redis_store
+from carto_auth._stores.base import LONGEST_REFUSAL_SECONDS
 from carto_auth._warehouse import google_credentials
 from carto_auth._warehouse.token import REUSE_LEEWAY_SECONDS, WAREHOUSE_TOKEN_SECONDS
 from carto_auth.sandbox import walk_login

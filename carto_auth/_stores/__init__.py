@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import os
 
-from carto_auth._stores.base import (
-    CARTOS_ACCOUNTS,
-    LONGEST_REFUSAL_SECONDS,
-    NO_TOKEN,
-    Entry,
-    Lock,
-    Refusal,
-    Store,
-    looks,
-)
+from carto_auth._stores.base import CARTOS_ACCOUNTS, NO_TOKEN, Entry, Lock, Refusal, Store, looks
 from carto_auth._stores.file_store import DefaultFileStore, FileStore
 from carto_auth._stores.places import in_redis, named_by_environment
 
@@ -27,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CARTOS_ACCOUNTS",
-    "LONGEST_REFUSAL_SECONDS",
     "NO_TOKEN",
     "Entry",
     "FileStore",

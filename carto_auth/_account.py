@@ -9,7 +9,7 @@ from carto_auth._fork import import_whole
 from carto_auth._frames import clears_frames
 from carto_auth._single_flight import SingleFlight, interrupted
 from carto_auth._sources import RENEWAL_WAIT_SECONDS
-from carto_auth._stores.base import NO_TOKEN, Entry, Lock, Refusal, Store, looks
+from carto_auth._stores.base import LONGEST_REFUSAL_SECONDS, NO_TOKEN, Entry, Lock, Refusal, Store, looks
 from carto_auth._token import Token, jwt_claims
 from carto_auth.errors import CredentialsError, InvalidAnswer, LoginRequired, RateLimited
 
@@ -32,9 +32,6 @@ _LOOK_AGAIN_SECONDS = 1.0
 
 #: Seconds for which the token that replaced a refused one is not replaced again: then the refusal is the answer.
 REFUSAL_SECONDS = 60.0
-
-#: Seconds for which a quota's refusal is remembered at the most: whoever sent a longer one is asked once a day.
-_LONGEST_REFUSAL_SECONDS = 86_400.0
 
 #: The quotas' refusals that this process knows of; also for those who use no cache.
 refusals: dict[Identity, Refusal] = {}
@@ -218,7 +215,7 @@ class Account:
         """Have nobody who shares the quota ask again before it is time."""
         if not error.retry_after:
             return
-        refusal = Refusal(time.time() + min(error.retry_after, _LONGEST_REFUSAL_SECONDS), error.message)
+        refusal = Refusal(time.time() + min(error.retry_after, LONGEST_REFUSAL_SECONDS), error.message)
         refusals[self.source.identity] = refusal
         from contextlib import suppress
 

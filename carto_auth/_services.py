@@ -97,7 +97,7 @@ class Services(Value):
 
     @property
     def code_page_url(self) -> str:
-        """The redirect URI of logins without a callback: a page that shows the code to copy."""
+        """The page that shows the code to copy, which is the redirect URI of logins without a callback."""
         return f"{self.app_url.rstrip('/')}/auth/token"
 
     @property

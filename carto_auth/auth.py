@@ -584,7 +584,7 @@ class RestrictedAuth(CartoAuth):
         """Do nothing: what is published stays as it is. :meth:`delete` takes the token back.
 
         Returns:
-            ``False``: nothing was forgotten.
+            ``False``, because nothing was forgotten.
         """
         return False
 

@@ -29,9 +29,20 @@ napoleon_use_ivar = True
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 
+highlight_language = "text"  # what has no language is output
+
 html_theme = "furo"
 html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
+
+
+def setup(app):
+    """The errors take the arguments of their root, which need not be repeated."""
+
+    def signature(app, what, name, obj, options, arguments, returns):
+        return ("", None) if what == "exception" and not name.endswith(".CredentialsError") else None
+
+    app.connect("autodoc-process-signature", signature)

@@ -10,10 +10,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-import nbformat
 import pydeck
-from nbclient import NotebookClient
+from jupyter_client.manager import start_new_kernel
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions
@@ -47,8 +47,8 @@ def main() -> None:
         browser = chromium()
         try:
             login(browser, sandbox)
-            show(browser, "notebook", notebook(), 800, 330)
-            show(browser, "status", terminal("carto-auth", "status"), 960, 300)
+            show(browser, "notebook", notebook(), 800)
+            show(browser, "status", terminal("carto-auth", "status"), 960)
             cities(browser, Path(folder) / "map.html")
         finally:
             browser.quit()
@@ -77,17 +77,23 @@ def login(browser: webdriver.Chrome, sandbox: CartoSandbox) -> None:
 
 
 def notebook() -> str:
-    """A login in a notebook, as the kernel shows it."""
-    code = "from carto_auth import CartoAuth\n\nauth = CartoAuth.from_oauth(interactive=True)"
-    cell = nbformat.v4.new_code_cell(code)
-    NotebookClient(nbformat.v4.new_notebook(cells=[cell]), timeout=PATIENCE).execute()
-    shown = "".join(f'<div class="out">{as_html(output)}</div>' for output in cell.outputs)
-    return f'<div class="cell"><pre>{html.escape(code)}</pre></div>{shown}'
+    """A login in a notebook, as its kernel shows it: what is shown under a name may be replaced."""
+    code = "from carto_auth import CartoAuth\n\nauth = CartoAuth.from_oauth()\nprint(auth.get_api_base_url())"
+    shown = {}
 
+    def keep(message: dict[str, Any]) -> None:
+        content = message["content"]
+        if "data" in content:
+            shown[content["transient"]["display_id"]] = content["data"]["text/html"]
+        elif "text" in content:
+            shown[content["name"]] = f"<pre>{html.escape(content['text'])}</pre>"
 
-def as_html(output: nbformat.NotebookNode) -> str:
-    data = output.get("data", {})
-    return data.get("text/html") or f"<pre>{html.escape(output.get('text') or data.get('text/plain', ''))}</pre>"
+    manager, client = start_new_kernel(kernel_name="python3")
+    client.execute_interactive(code, allow_stdin=True, timeout=PATIENCE, output_hook=keep)
+    manager.shutdown_kernel(now=True)
+    client.stop_channels()
+    outputs = "".join(f'<div class="out">{output}</div>' for output in shown.values())
+    return f'<div class="cell"><pre>{html.escape(code)}</pre></div>{outputs}'
 
 
 def terminal(*command: str) -> str:
@@ -101,16 +107,25 @@ def terminal(*command: str) -> str:
 
 def cities(browser: webdriver.Chrome, file: Path) -> None:
     """The map of the tutorial. What draws it is part of pydeck, so nothing is loaded from elsewhere."""
-    rows = [{"longitude": x, "latitude": y, "population": people} for _, _, people, x, y in WORLD_CITIES]
-    layer = pydeck.Layer(
+    rows = [{"name": n, "longitude": x, "latitude": y, "population": people} for n, _, people, x, y in WORLD_CITIES]
+    circles = pydeck.Layer(
         "ScatterplotLayer",
         rows,
         get_position=["longitude", "latitude"],
         get_radius="population / 50",
         get_fill_color=[238, 77, 90, 160],
     )
+    names = pydeck.Layer(
+        "TextLayer",
+        rows,
+        get_position=["longitude", "latitude"],
+        get_text="name",
+        get_size=12,
+        get_pixel_offset=[0, 20],
+        character_set=pydeck.types.String("auto"),
+    )
     view = pydeck.ViewState(longitude=20, latitude=20, zoom=1)
-    page = pydeck.Deck([layer], initial_view_state=view, map_provider=None)
+    page = pydeck.Deck([circles, names], initial_view_state=view, map_provider=None)
     file.write_text(page.to_html(as_string=True, offline=True) or "", encoding="utf-8")
     browser.set_window_size(900, 560)
     browser.get(file.as_uri())
@@ -118,13 +133,13 @@ def cities(browser: webdriver.Chrome, file: Path) -> None:
     save(browser, "map")
 
 
-def show(browser: webdriver.Chrome, name: str, body: str, width: int, height: int) -> None:
+def show(browser: webdriver.Chrome, name: str, body: str, width: int) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".html", encoding="utf-8") as file:
         file.write(f"<!doctype html><meta charset=utf-8>{STYLE}<body>{body}")
         file.flush()
-        browser.set_window_size(width, height + 140)
+        browser.set_window_size(width, 600)
         browser.get(Path(file.name).as_uri())
-        save(browser, name)
+        browser.find_element(By.TAG_NAME, "body").screenshot(str(PICTURES / f"{name}.png"))
 
 
 def save(browser: webdriver.Chrome, name: str) -> None:

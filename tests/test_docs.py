@@ -5,21 +5,25 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import carto_auth
-from carto_auth import _account, cli, credentials, pkce
-from carto_auth._command import status
+from carto_auth import _account, _token, cli, credentials, pkce
+from carto_auth._command import login, status
 from carto_auth._http import sending
 from carto_auth._login import callback, person
 from carto_auth._stores import document as cache_document
 from carto_auth._stores import redis_store
-from carto_auth._token import RENEWAL_LEEWAY_SECONDS, RENEWAL_LEEWAY_SHARE
+from carto_auth._stores.base import LONGEST_REFUSAL_SECONDS
+from carto_auth._warehouse import google_credentials
 from carto_auth._warehouse.token import REUSE_LEEWAY_SECONDS, WAREHOUSE_TOKEN_SECONDS
 from carto_auth.sandbox import walk_login
 from carto_auth.sandbox.state import Switches
@@ -131,18 +135,16 @@ def test_environment_variables_are_those_of_the_code():
     listed = {
         name for row in rows(page("reference/environment.md")) for name in re.findall(r"`([A-Z][A-Z0-9_]+)`", row[0])
     }
-    texts = set()
+    texts, names, read = set(), set(), set()
     for file in PACKAGE.rglob("*.py"):
         if "sandbox" not in file.parts:
-            texts |= {node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)}
-    variables = {text for text in texts if isinstance(text, str) and re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", text)}
-    assert {name for name in variables if name.startswith("CARTO_")} <= listed
-    assert listed - OF_LIBRARIES <= texts
-    read = set()
-    for file in PACKAGE.rglob("*.py"):
-        if "sandbox" not in file.parts:
+            nodes = list(ast.walk(ast.parse(file.read_text())))
+            texts |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+            names |= {node.id for node in nodes if isinstance(node, ast.Name)}
             read |= set(re.findall(r'environ(?:\.get\(|\[)"(\w+)"', file.read_text()))
-    assert read <= listed
+    variables = {text for text in texts if re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", text) and not hasattr(os, text)}
+    assert read | variables - names <= listed
+    assert listed - OF_LIBRARIES <= texts
 
 
 def test_the_documented_switches_are_the_sandboxs():
@@ -169,6 +171,47 @@ def test_every_command_and_option_is_documented(capsys):
         assert set(re.findall(r"--[\w-]+", help_of(name))) - {"--help"} <= set(re.findall(r"--[\w-]+", text))
 
 
+SNIPPETS = [
+    (name, kind, text)
+    for name, path in DOCUMENTS.items()
+    for kind, text in re.findall(r"^ *```(sh|yaml|json)\n(.*?)```", path.read_text(), re.DOTALL | re.MULTILINE)
+]
+
+
+def test_snippets_of_other_languages_can_be_read():
+    assert {kind for _, kind, _ in SNIPPETS} == {"sh", "yaml", "json"}
+    for name, kind, text in SNIPPETS:
+        if kind == "sh":
+            subprocess.run(["bash", "-n"], input=text, text=True, check=True, capture_output=True)
+        else:
+            assert yaml.safe_load(text), name  # JSON is YAML
+
+
+def test_the_command_takes_what_the_documents_type():
+    text = "\n".join(path.read_text() for path in DOCUMENTS.values())
+    lines = re.findall(
+        r"`carto-auth ([^`]+)`|^ *(?:\$ )?(?:\w+=\S+ )?carto-auth ((?:-|[a-z]+(?: |$))[^`:]*?)$", text, re.M
+    )
+    typed = {"".join(line).partition("  #")[0].strip() for line in lines}
+    assert len(typed) > 15
+    for line in typed - {"--version"}:  # which ends the program
+        cli.parser().parse_args(shlex.split(line.replace("[command]", "login")))
+
+
+def test_the_exit_codes_are_those_of_the_command(capsys):
+    assert cli.main(["help"]) == 0
+    section = page("reference/command.md").partition("## Exit codes")[2].partition("##")[0]
+    listed = {row[0]: row[1] for row in rows(section) if row[0].isdecimal()}
+    assert listed == dict(re.findall(r"^  (\d+) +(.+)$", capsys.readouterr().out, re.MULTILINE))
+    returned = {"2"}  # by argparse
+    for file in (PACKAGE / "cli.py", *(PACKAGE / "_command").glob("*.py")):
+        nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Return) and node.value]
+        returned |= {
+            code for node in nodes for code in re.findall(r"\b\d+\b", ast.unparse(node.value)) if code.isdecimal()
+        }
+    assert returned == set(listed)
+
+
 def test_every_promise_names_its_test():
     named = re.findall(
         r"`(tests/[\w/]+\.py)::(\w+)`", page("explanation/security.md") + page("explanation/compatibility.md")
@@ -178,46 +221,78 @@ def test_every_promise_names_its_test():
         assert f"def {test}(" in (ROOT / file).read_text(), (file, test)
 
 
-#: Each number of reference/limits.md, by the words before it.
+def test_every_difference_with_0_2_0_names_its_test():
+    """And every test of a difference, all of which have "ours" in their names, is of one that the page lists."""
+    tests = set(re.findall(r"^def (test_\w+)", (ROOT / "tests" / "test_drop_in.py").read_text(), re.MULTILINE))
+    listed = rows(page("explanation/compatibility.md").partition("## Going back")[0])[2:]
+    named = {row[3].strip("`") for row in listed if len(row) == 4 and all(row)}
+    assert len(listed) >= len(named) > 20
+    assert named <= tests
+    assert {name for name in tests if name.startswith("test_ours_")} <= named
+
+
+DAY = 86_400
+
+#: All that a row of reference/limits.md measures, in order, by the words before it.
 LIMITS = {
     "to connect": f"{sending.CONNECT_SECONDS:.0f} s",
     "from one piece of the answer to the next": f"{sending.READ_SECONDS:.0f} s",
     "for the whole request, all tries included": f"{sending.TOTAL_SECONDS:.0f} s",
     "tries": f"{sending.TRIES}",
-    "wait before the second try": f"{sending.BACKOFF_SECONDS} s, doubled before the third, and a random part of up "
-    f"to {sending.JITTER_SECONDS} s",
-    "a `Retry-After` that is waited for": f"up to {sending.LONGEST_RETRY_AFTER:.0f} s",
+    "wait before the second try": f"{sending.BACKOFF_SECONDS} s, {sending.JITTER_SECONDS} s",
+    "a `Retry-After` that is waited for": f"{sending.LONGEST_RETRY_AFTER:.0f} s",
     "the longest answer": f"{sending.LARGEST_ANSWER // 1024} KiB",
-    "a token is renewed": f"less than {RENEWAL_LEEWAY_SECONDS:.0f} s, or less than {RENEWAL_LEEWAY_SHARE:.0%} of",
-    "after a failed renewal of a token that is still good": f"after {_account.RETRY_SECONDS:.0f} s",
-    "a token that came in place of a refused one": f"for {_account.REFUSAL_SECONDS:.0f} s",
-    "a lock in Redis ends by itself": f"after {redis_store.LOCK_SECONDS} s",
-    "a program waits for a Redis": f"{redis_store.BUDGET_SECONDS:.0f} s in {redis_store.PAUSE_SECONDS:.0f} s",
+    "a token is renewed": f"{_token.RENEWAL_LEEWAY_SECONDS:.0f} s, {_token.RENEWAL_LEEWAY_SHARE * 100:.0f} %, "
+    f"{_token.RENEWAL_SPREAD_SHARE * 100:.0f} %",
+    "a quota's refusal is remembered": f"{LONGEST_REFUSAL_SECONDS / DAY:.0f} day",
+    "after a failed renewal of a token that is still good": f"{_account.RETRY_SECONDS:.0f} s",
+    "a token that came in place of a refused one": f"{_account.REFUSAL_SECONDS:.0f} s",
+    "a lock in Redis ends by itself": f"{redis_store.LOCK_SECONDS} s",
+    "a program waits for a Redis": f"{redis_store.BUDGET_SECONDS:.0f} s, {redis_store.PAUSE_SECONDS:.0f} s",
     "a person has": f"{pkce.LOGIN_SECONDS:.0f} s",
     "an access code can be entered": f"{person.TRIES} times",
     "a connection to the callback": f"{callback.CONNECTION_SECONDS:.0f} s",
+    "a program waits for port 10000": f"{2 * callback.LINGER_SECONDS:.0f} s",
+    "a login in two steps can be answered": f"{login.ANSWER_SECONDS / 60:.0f} min",
     "a warehouse token is taken to be good for": f"{WAREHOUSE_TOKEN_SECONDS / 60:.0f} min",
-    "two calls share it": f"until {REUSE_LEEWAY_SECONDS / 60:.0f} min before",
-    "a credentials file": f"up to {credentials.LARGEST_FILE // 1024} KiB",
-    "a cache file": f"up to {cache_document.LARGEST_FILE // 1024**2} MiB",
+    "two calls share it": f"{REUSE_LEEWAY_SECONDS / 60:.0f} min",
+    "a BigQuery client renews it": f"{google_credentials.GOOGLES_LEEWAY_SECONDS:.0f} s",
+    "after a failed renewal, the old one is used": f"{google_credentials.RETRY_SECONDS:.0f} s",
+    "a credentials file": f"{credentials.LARGEST_FILE // 1024} KiB",
+    "a cache file": f"{cache_document.LARGEST_FILE // 1024**2} MiB",
+    "an entry that ended goes": f"{cache_document.LONG_OVER_SECONDS / DAY:.0f} days",
 }
 
 
-def test_numbers_are_those_of_the_code():
-    listed = {cells[0]: cells[1] for cells in rows(page("reference/limits.md").replace("%", "%")) if len(cells) == 2}
-    for words, number in LIMITS.items():
-        assert re.sub(r"(\d+)%", r"\1 %", number) in listed[words], words
+def test_all_limits_are_those_of_the_code():
+    listed = dict(cells for cells in rows(page("reference/limits.md")) if "".join(cells).strip("-| "))
+    measured = {
+        words: ", ".join(re.findall(r"\d[\d.]*(?: (?:s|min|%|days?|[KM]iB|times)\b| %)?", cell))
+        for words, cell in listed.items()
+    }
+    assert measured == LIMITS
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("how-to/clusters.md", f"(`SET ... NX EX {redis_store.LOCK_SECONDS}`"),
-        ("explanation/cache.md", f"less than {RENEWAL_LEEWAY_SECONDS:.0f} s, or less than 10 %"),
+        ("explanation/cache.md", f"less than {_token.RENEWAL_LEEWAY_SECONDS:.0f} s, or less than 10 %"),
         ("explanation/cache.md", f"what a request may take ({sending.TOTAL_SECONDS:.0f} s;"),
+        ("explanation/cache.md", f"up to {cache_document.LARGEST_FILE // 1024**2} MiB"),
+        ("explanation/cache.md", f"go {cache_document.LONG_OVER_SECONDS / DAY:.0f} days after"),
+        ("explanation/compatibility.md", f"own; {pkce.LOGIN_SECONDS:.0f} s in all"),
+        ("explanation/compatibility.md", f"(`timeout=`, {pkce.LOGIN_SECONDS:.0f} s)"),
+        (
+            "explanation/compatibility.md",
+            f"{sending.CONNECT_SECONDS:.0f} s to connect, {sending.TOTAL_SECONDS:.0f} s in",
+        ),
+        ("how-to/clients.md", f"renews it {google_credentials.GOOGLES_LEEWAY_SECONDS // 60:.0f} min 45 s before"),
+        ("how-to/clusters.md", f"(`SET ... NX EX {redis_store.LOCK_SECONDS}`"),
         ("how-to/log-in.md", f"up to {pkce.LOGIN_SECONDS / 60:.0f} minutes"),
+        ("how-to/log-in.md", f"says so after {2 * callback.LINGER_SECONDS:.0f} s"),
         ("reference/cache-file.md", f"it expires after {redis_store.LOCK_SECONDS} s"),
         ("reference/cache-file.md", f"more than {cache_document.LARGEST_FILE // 1024**2} MiB"),
+        ("reference/cache-file.md", f"more than {cache_document.LONG_OVER_SECONDS / DAY:.0f} days"),
     ],
 )
 def test_numbers_in_prose(name, words):

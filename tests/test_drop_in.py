@@ -4,19 +4,26 @@ Distribution and signatures; the constructor and its private names; ``from_oauth
 that tests replace; the cache file and ``carto_auth.utils``; ``carto_auth.pkce``; HTTP; who uses it, and how.
 
 What is asserted here holds for 0.2.0 as well, so the file can be run against it. Where we differ on purpose, the name
-of the test has "ours" in it: ``TZ=UTC pytest tests/test_drop_in.py -k "not ours"``.
+of the test has "ours" in it: ``TZ=UTC pytest tests/test_drop_in.py -k "not ours"``. Those tests fail with 0.2.0, and
+``docs/explanation/compatibility.md`` gives the reason for each.
 """
 
 import base64
+import contextlib
+import getpass
 import hashlib
+import http.client
 import importlib.metadata
 import inspect
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
 import types
 import webbrowser
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -138,7 +145,7 @@ def files_below(folder):
 # ---- distribution, modules, signatures -----------------------------------------------------------
 
 
-def test_ours_distribution():
+def test_distribution_of_ours():
     distribution = importlib.metadata.distribution("carto-auth")
     assert distribution.metadata["Name"] == "carto-auth"
     assert distribution.version == carto_auth.__version__ == "1.0.0"
@@ -643,3 +650,203 @@ def test_notebook_logs_in_once(options, services, person, colab, monkeypatch, tm
     assert (first._org, person.call_count) == (options.get("org"), 1)
     cache = options.get("cache_filepath", default_cache("oauth"))
     assert utils.load_cache_file(cache)["access_token"] == "fresh"
+
+
+# ---- what is different, in the order of docs/explanation/compatibility.md ------------------------
+
+WEBBROWSERS_OWN = webbrowser.open
+
+
+def jwt(**claims):
+    parts = ({"alg": "RS256"}, claims)
+    return (
+        ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts) + ".c2ln"
+    )
+
+
+@pytest.fixture
+def visits(monkeypatch, callback_port):
+    """Sets what the browser asks the callback for once it is opened."""
+
+    def visit(paths, state):
+        for path in paths:
+            connection = http.client.HTTPConnection("localhost", callback_port, timeout=20)
+            with contextlib.closing(connection), contextlib.suppress(OSError):
+                connection.request("GET", path.replace("STATE", state))
+                connection.getresponse().read()
+
+    def will_be(*paths):
+        def opened(url, *_):
+            threading.Thread(target=visit, args=(paths, fields(url).get("state", ""))).start()
+            return True
+
+        for opener in ("open", "open_new"):
+            monkeypatch.setattr(webbrowser, opener, opened)
+
+    return will_be
+
+
+def test_ours_each_account_gets_its_own_token(services, tmp_path):
+    services.post(TOKEN_URL, json=lambda sent, _: {"access_token": fields(sent.text)["client_id"], "expires_in": 86400})
+    for account in ("one", "another", "one"):
+        file = write_json(tmp_path / f"{account}.json", M2M_FILE | {"client_id": account})
+        assert CartoAuth.from_m2m(file).get_access_token() == account
+    assert services.call_count == 2
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "claims", "token"),
+    [({"org": "org_1"}, {"org_id": "org_2"}, "fresh"), ({"api_base_url": "https://other.api.carto.com"}, {}, "cached")],
+)
+def test_ours_what_is_asked_for_wins_over_the_cache(asked_for, claims, token, seams):
+    cached = jwt(exp=in_seconds(3600), **claims)
+    seams.load_cache_file.return_value = flat_entry(3600, cached)
+    carto = CartoAuth.from_oauth(**asked_for)
+    assert carto.get_access_token() == {"cached": cached}.get(token, token)
+    assert carto.get_api_base_url() == asked_for.get("api_base_url", BASE)
+
+
+def test_ours_a_damaged_cache_file_is_no_entry(tmp_path):
+    (tmp_path / "token.json").write_text('{"api_base_url": ')
+    assert utils.load_cache_file(tmp_path / "token.json") is None
+
+
+def test_ours_threads_share_a_renewal(seams):
+    info, others = seams.get_m2m_token_info.return_value, threading.Barrier(4)
+
+    def fetch(*_):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            others.wait(0.2)  # for others who fetch too
+        return info
+
+    seams.get_m2m_token_info.side_effect = fetch
+    carto = CartoAuth("m2m", BASE, "old", 1, **CLIENT)
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(lambda _: carto.get_access_token(), range(4))) == {"fresh"}
+    assert seams.get_m2m_token_info.call_count == 1
+
+
+def test_ours_the_cache_is_for_its_user_alone(services, m2m_file):
+    CartoAuth.from_m2m(m2m_file)
+    modes = [path.stat().st_mode & 0o777 for path in (default_cache("m2m").parent, default_cache("m2m"))]
+    assert modes == [0o700, 0o600] or sys.platform == "win32"
+
+
+@pytest.mark.parametrize("zone", ["EST5", "JST-9"])
+def test_ours_times_are_the_same_in_every_time_zone(zone):
+    program = "import time; from carto_auth.utils import is_token_expired as over; now = time.time(); "
+    program += "print(over(now - 60), over(now + 60))"
+    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "TZ": zone}, capture_output=True)
+    assert done.stdout.split() == [b"True", b"False"]
+
+
+def test_ours_the_answer_to_another_login_is_refused():
+    login = CartoPKCE(open_browser=False)
+    assert fields(login.get_authorize_url())["state"]
+    with pytest.raises(CredentialsError):
+        login.get_authorization_code(f"{login.redirect_uri}?code=a-code&state=another")
+
+
+def test_ours_the_callback_takes_the_logins_own_answer_alone(visits, person):
+    visits("/favicon.ico", "/callback/?code=another&state=another", "/callback/?code=a-code&state=STATE")
+    assert (CartoPKCE().get_auth_response(), person.call_count) == ("a-code", 0)
+
+
+def test_ours_a_cancelled_login_asks_nobody(visits, person):
+    visits("/callback/?error=access_denied&state=STATE")
+    with pytest.raises(CredentialsError, match="access_denied"):
+        CartoPKCE().get_auth_response()
+    assert person.call_count == 0
+
+
+def test_ours_a_prompt_ends_with_the_time_for_the_login(monkeypatch):
+    pty = pytest.importorskip("pty", reason="Windows has none, and no time limit for input")
+    master, slave = pty.openpty()
+    with open(master, "wb"), open(slave) as terminal:
+        for name in ("stdin", "__stdin__"):
+            monkeypatch.setattr(sys, name, terminal)
+        with pytest.raises(errors.LoginTimedOut):
+            CartoPKCE(open_browser=False, timeout=0.1).get_auth_response()
+
+
+def test_ours_nobody_is_asked_where_nobody_is():
+    # A Windows session has a desktop, unless it is one of a CI service.
+    environment = os.environ | {"BROWSER": sys.executable, "CI": "true" if sys.platform == "win32" else ""}
+    program = [sys.executable, "-c", "from carto_auth import CartoAuth; CartoAuth.from_oauth()"]
+    done = subprocess.run(program, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    assert b"LoginRequired: " in done.stderr
+
+
+@pytest.mark.parametrize("found", [[], ["w3m"]])
+def test_ours_without_a_browser_with_windows_the_link_for_a_code_is_shown_once(found, monkeypatch, person, capsys):
+    monkeypatch.setattr(webbrowser, "open", WEBBROWSERS_OWN)
+    for name in found:
+        webbrowser.register(name, None, webbrowser.GenericBrowser(name))
+    assert CartoPKCE().get_auth_response() == "a-code"
+    assert f"{person.call_args}{capsys.readouterr()}".count(pkce.OAUTH_AUTHORIZE_URL) == 1
+
+
+def test_ours_a_notebook_does_not_show_the_code(monkeypatch):
+    shell = SimpleNamespace(kernel=SimpleNamespace(session=SimpleNamespace(pid=os.getpid())))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setattr(getpass, "getpass", lambda prompt: "a-code")
+    assert CartoPKCE(open_browser=False)._input("Access code: ") == "a-code"
+
+
+def test_ours_requests_have_limits_and_go_where_they_were_sent(requests_mock, monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_text("machine auth.carto.com login a-name password a-word")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    requests_mock.post(TOKEN_URL, status_code=302, headers={"Location": "https://example.com/"})
+    with pytest.raises(CredentialsError):
+        utils.get_m2m_token_info("an-id", "a-secret")
+    (sent,) = requests_mock.request_history
+    assert (sent.timeout is None, "Authorization" in sent.headers) == (False, False)
+
+
+@pytest.mark.parametrize("base_url", ["http://gcp-us-east1.api.carto.com", "https://example.com"])
+def test_ours_no_token_goes_to_strangers(base_url, services):
+    services.get(CONFIG_URL, text=f"apis:\n  baseUrl: {base_url}\n")
+    with pytest.raises(CredentialsError):
+        CartoAuth("oauth", utils.get_api_base_url("a-token"), "a-token", 4e9).get_carto_dw_credentials()
+    assert services.last_request.url == CONFIG_URL
+
+
+def test_ours_an_account_without_an_organization_is_an_error(services):
+    services.get(ACCOUNTS_URL, json={})
+    with pytest.raises(errors.TenantNotFound):
+        utils.get_api_base_url("a-token")
+
+
+def test_ours_the_warehouse_client_renews_its_token(services):
+    services.get(WAREHOUSE_URL, [{"json": {"projectId": "a-project", "token": token}} for token in ("first", "second")])
+    url = f"{BIGQUERY_URL}/bigquery/v2/projects/a-project/datasets"
+    services.get(url, [{"status_code": 401, "json": {}}, {"json": {}}])
+    assert list(public_app().get_carto_dw_client().list_datasets()) == []
+    assert services.last_request.headers["Authorization"] == "Bearer second"
+
+
+def test_ours_a_refused_quota_is_not_asked_again_before_its_time(services, m2m_file):
+    services.post(TOKEN_URL, status_code=429, headers={"Retry-After": "100"}, json={})
+    for _ in range(2):
+        with pytest.raises(errors.RateLimited):
+            CartoAuth.from_m2m(m2m_file, use_cache=False)
+    assert services.call_count == 1
+
+
+def test_ours_an_ended_public_token_names_the_way_for_such_tokens(monkeypatch):
+    monkeypatch.setenv("CARTO_AUTH_INTERACTIVE", "0")
+    with pytest.raises(CredentialsError, match="from_access_token"):
+        public_app(expiration=1).get_access_token()
+
+
+def test_ours_a_cache_that_cannot_be_is_told_before_a_request(services, m2m_file):
+    with pytest.raises(ValueError, match="s3:"):
+        CartoAuth.from_m2m(m2m_file, cache_filepath="s3://bucket/token.json")
+    assert services.call_count == 0
+
+
+def test_ours_a_missing_bigquery_client_is_an_import_error(services, monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.cloud.bigquery", None)
+    with pytest.raises(ImportError, match="carto-dw"):
+        public_app().get_carto_dw_client()
+    assert services.call_count == 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import select
 import shlex
 import socket
 import sys
+from unittest.mock import Mock
 
 import filelock
 import pytest
@@ -60,6 +62,15 @@ def test_a_job_keeps_its_token(system, request, capsys):
     assert (len(tokens), carto.count("/oauth/token") - before) == (1, 1)
     assert cli.main(["status"]) == 0
     assert "good until" in capsys.readouterr().out
+
+
+def test_a_file_that_another_program_has_open(windows, monkeypatch):
+    """Windows does not replace it: the token is used all the same, by this program at least."""
+    monkeypatch.setattr(os, "replace", Mock(side_effect=PermissionError(errno.EACCES, "Access is denied")))
+    before = windows.count("/oauth/token")
+    with pytest.warns(UserWarning, match="cannot be kept"):
+        tokens = {CartoAuth.from_m2m().get_access_token() for _ in range(3)}
+    assert (len(tokens), windows.count("/oauth/token") - before) == (1, 1)
 
 
 @pytest.mark.parametrize("system", ["windows", "macos"])

@@ -107,6 +107,10 @@ def test_without_extras_the_command_works(bare):
     ],
 )
 def test_a_missing_extra_says_its_line(program, line, bare):
+    """It names no version: pip keeps the one that is installed, with ``--upgrade`` too, and adds what the extra needs.
+
+    It gets 0.2.0 of the same name only where none is installed, and there nobody reads this line.
+    """
     done = bare(f"from carto_auth import CartoAuth; {program}")
     assert done.returncode == 1
     assert f"pip install {line}" in done.stderr.splitlines()[-1]
@@ -128,6 +132,8 @@ def test_the_conda_recipe_has_the_same_version_and_dependencies(built):
     run = {line.replace(" ", "") for line in recipe["requirements"]["run"] if not line.startswith("python ")}
     assert run == needed
     assert recipe["context"]["version"] == carto_auth.__version__
+    (entry_point,) = recipe["build"]["python"]["entry_points"]
+    assert entry_point in (ROOT / "pyproject.toml").read_text().replace('"', "")
 
 
 def test_actions_are_pinned_by_hash():

@@ -56,7 +56,7 @@ class PendingLogin(Generic[Account]):
         self._sent_codes: dict[str, object] = {}
 
     def finish(self, answer: str) -> Account:
-        """The account, from the access code that the person copied, or from the whole URL they came back with.
+        """The account, a ``CartoAuth``, from the access code that the person copied or the URL they came back with.
 
         An answer that is not this login's, or a code that CARTO refuses, leaves it waiting for the right one; no
         code is sent twice. A login answers once. Only if a token came and the API base URL could not be found, the

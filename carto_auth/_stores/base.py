@@ -34,6 +34,10 @@ NO_TOKEN = Token("", None, 0.0)
 CARTOS_ACCOUNTS = Services().accounts_url
 
 
+#: Seconds for which a quota's refusal is remembered at the most: whoever sent a longer one is asked once a day.
+LONGEST_REFUSAL_SECONDS = 86_400.0
+
+
 class Refusal(Value):
     """That an account's quota of tokens is used up, so that nobody asks again before ``until`` (POSIX seconds)."""
 

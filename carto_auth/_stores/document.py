@@ -33,7 +33,7 @@ _FLAT_ENTRY = (*FLAT_KEYS, "issued_at", "refresh_token")
 LARGEST_FILE = 4 * 1024 * 1024
 
 #: Seconds after its end at which an entry goes with the next save. Until then a clock may be put right.
-_LONG_OVER_SECONDS = 30 * 86_400.0
+LONG_OVER_SECONDS = 30 * 86_400.0
 
 _VERSION = 1
 
@@ -106,7 +106,7 @@ def with_entry(document: Document, identity: Identity, entry: Entry) -> Document
     """``document`` with an account's entry; a flat entry of the same token is taken over by it."""
     if document.get("access_token") == entry.token.text:
         document = _without_flat(document)
-    document = _without_ended(document, _LONG_OVER_SECONDS)
+    document = _without_ended(document, LONG_OVER_SECONDS)
     return {**document, "version": _VERSION, "tokens": {**_tokens(document), str(identity): entry.as_json()}}
 
 

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 
 from carto_auth import _log
 from carto_auth._identity import Identity
-from carto_auth._stores.base import Entry, Lock, Store
+from carto_auth._stores.base import LONGEST_REFUSAL_SECONDS, Entry, Lock, Store
 from carto_auth._stores.file_store import DefaultFileStore
 from carto_auth._stores.places import named_by_environment
 from carto_auth._token import Token, jwt_claims
@@ -41,9 +41,6 @@ _QUICK_SECONDS = 0.15
 
 #: Seconds after which the lock of a process that died is free. A request takes no longer (60 s).
 LOCK_SECONDS = 70
-
-#: Seconds; nobody keeps a quota's refusal for longer.
-_DAY_SECONDS = 86_400.0
 
 #: What may follow the ``?`` of an address; the second half only that of ``rediss://``.
 _OPTIONS = {"db", "username", "password"}
@@ -158,7 +155,7 @@ class RedisStore(Store):
         own = self.identity.client_id
         if self.identity.mode == "m2m" and jwt_claims(entry.token.text).get("azp", own) != own:
             return None
-        if entry.refusal is not None and entry.refusal.until > time.time() + _DAY_SECONDS:
+        if entry.refusal is not None and entry.refusal.until > time.time() + LONGEST_REFUSAL_SECONDS:
             entry = entry.replaced(refusal=None)
         url = entry.api_base_url
         return entry if url and is_cartos_base_url(url) else entry.replaced(api_base_url=None)

@@ -119,7 +119,7 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
         except CredentialsError as error:
             if not self.expired:
                 raise WarehouseRefreshError(error.message, **details_of(error)) from None
-            self.expiry = _naive_utc(time.time() + _GOOGLES_LEEWAY_SECONDS + _RETRY_SECONDS)
+            self.expiry = _naive_utc(time.time() + GOOGLES_LEEWAY_SECONDS + RETRY_SECONDS)
             _log.debug("the warehouse token could not be renewed ahead of its end: %s", error.message)
 
     def _use(self, token: str) -> None:
@@ -134,10 +134,10 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
 
 
 #: Seconds ahead of the expiry at which google-auth renews; it takes a token with less left for expired.
-_GOOGLES_LEEWAY_SECONDS = 225.0
+GOOGLES_LEEWAY_SECONDS = 225.0
 
 #: Seconds until a renewal that failed, for a token that BigQuery may well accept still, is tried again.
-_RETRY_SECONDS = 60.0
+RETRY_SECONDS = 60.0
 
 
 def _naive_utc(moment: float) -> datetime:

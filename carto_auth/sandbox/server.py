@@ -155,7 +155,7 @@ class CartoSandbox(Switches):
 
     @property
     def api_base_url(self) -> str:
-        """The API base URL that discovery finds: the same origin."""
+        """The API base URL that discovery finds, which is the same origin."""
         return self.url
 
     @property
@@ -165,7 +165,7 @@ class CartoSandbox(Switches):
 
     @property
     def organization_name(self) -> str:
-        """The name of the one organization with single sign-on: ``acme``."""
+        """The name of the one organization with single sign-on, ``acme``."""
         return self._known.organization_name
 
     @property

@@ -99,14 +99,14 @@ def somebody_is_here() -> bool:
 def can_ask() -> bool:
     """Whether a person can be asked for text: the one rule.
 
-    There is one where a notebook's kernel, a replaced ``input`` or a terminal belongs to this very process.
+    There is one where a notebook's kernel or page, a replaced ``input`` or a terminal belongs to this very process.
     """
     if is_asking_forbidden():
         return False
     kernel = _kernel()
     if kernel is not None:
         return _is_of_this_process(kernel) and bool(getattr(kernel, "_allow_stdin", True))
-    return is_input_replaced() or at_a_parents_terminal() or _has_terminal()
+    return is_input_replaced() or at_a_marimo_page() or at_a_parents_terminal() or _has_terminal()
 
 
 def why_nobody() -> str:
@@ -169,6 +169,15 @@ def _is_of_this_process(kernel: Any) -> bool:
     return bool(getattr(getattr(kernel, "session", None), "pid", os.getpid()) == os.getpid())
 
 
+def at_a_marimo_page() -> bool:
+    """Whether somebody edits the marimo notebook that runs this: standard input is marimo's then, and asks the page.
+
+    While marimo exports a notebook there is no page, and so no request: a question would wait for ever.
+    """
+    is_marimos = type(sys.stdin).__module__.startswith("marimo.")
+    return is_marimos and sys.modules["marimo"].app_meta().request is not None
+
+
 def is_input_replaced() -> bool:
     """Whether a program (or its tests) has replaced ``input`` with its own function."""
     import builtins
@@ -177,12 +186,16 @@ def is_input_replaced() -> bool:
 
 
 def is_open_replaced() -> bool:
-    """Whether a program has replaced ``webbrowser.open`` with its own function, which opens what it likes."""
+    """Whether a program has replaced ``webbrowser.open`` with its own function, which opens what it likes.
+
+    One that only wraps it, as in each marimo notebook, opens no more than it does.
+    """
     webbrowser = sys.modules.get("webbrowser")
     if webbrowser is None:
         return False
-    is_webbrowsers = getattr(webbrowser.open, "__globals__", None) is vars(webbrowser)
-    return not is_webbrowsers or webbrowser.open.__qualname__ != "open"
+    function = getattr(webbrowser.open, "__wrapped__", webbrowser.open)
+    is_webbrowsers = getattr(function, "__globals__", None) is vars(webbrowser)
+    return not is_webbrowsers or function.__qualname__ != "open"
 
 
 def is_terminal(stream: TextIO | None) -> bool:

@@ -38,8 +38,9 @@ BUDGET_SECONDS = 1.0
 #: Seconds for which a Redis that has used them up is left alone.
 PAUSE_SECONDS = 10.0
 
-#: Seconds of a word that is quick enough, and so is not counted. A start with a renewal has six.
-_QUICK_SECONDS = 0.15
+#: Seconds of a word that is quick enough, and so is not counted. A start with a renewal has six. Each word gets as many
+#: even when none are left: what took so long may be this process, which has to wait for its turn on a busy computer.
+QUICK_SECONDS = 0.15
 
 #: Seconds after which the lock of a process that died is free. A request takes no longer (60 s).
 LOCK_SECONDS = 70
@@ -229,7 +230,7 @@ def _without_secrets(url: str) -> str:
 
 
 class _Budget:
-    """The seconds that are left for words with one Redis until others are given, and what used up the last of them."""
+    """The seconds that are left for words with one Redis until others are given, and what has failed since."""
 
     def __init__(self) -> None:
         self.left = 0.0
@@ -240,19 +241,18 @@ class _Budget:
         """The seconds that a word may take.
 
         Raises:
-            OSError: there are none left.
+            OSError: one has failed.
         """
         now = time.monotonic()
         if now >= self.until:
-            self.left, self.until = BUDGET_SECONDS, now + PAUSE_SECONDS
-            self.reason = f"Redis: {_REASONS['TimeoutError']}"
-        if self.left <= 0:
+            self.left, self.until, self.reason = BUDGET_SECONDS, now + PAUSE_SECONDS, ""
+        if self.reason:
             raise OSError(errno.EIO, self.reason)
-        return self.left
+        return max(self.left, QUICK_SECONDS)
 
     def count(self, took: float) -> None:
         """Take off the seconds of a word."""
-        self.left -= took if took > _QUICK_SECONDS else 0.0
+        self.left -= took if took > QUICK_SECONDS else 0.0
 
 
 #: By address, for the life of this process.
@@ -280,7 +280,7 @@ def _ask(url: str, words: Callable[[redis.Redis], Any]) -> Any:
     except (redis.RedisError, ValueError, CredentialsError) as error:
         reason = f"Redis: {_why(error)}"
         if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
-            budget.left, budget.until, budget.reason = 0.0, time.monotonic() + PAUSE_SECONDS, reason
+            budget.until, budget.reason = time.monotonic() + PAUSE_SECONDS, reason
     finally:
         budget.count(time.monotonic() - began)
     raise OSError(errno.EIO, reason)
@@ -301,8 +301,8 @@ def _client(url: str, seconds: float) -> redis.Redis:
         protocol=2,
         socket_timeout=seconds,
         socket_connect_timeout=seconds,
-        # One that has too many clients, or is started again, may have a place in a moment.
-        retry=Retry(FullJitterBackoff(cap=0.1, base=0.02), 2, supported_errors=(redis.ConnectionError,)),
+        # One that has too many clients, or is started again, may have a place in a moment: within a second.
+        retry=Retry(FullJitterBackoff(cap=0.5, base=0.02), 7, supported_errors=(redis.ConnectionError,)),
         **options,
     )
 

@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pytest
 
@@ -151,12 +152,10 @@ def test_a_page_that_is_loaded_again_looks_the_same_for_a_moment_and_another_ans
         assert exchange(port, request(port, target="/"))[0] == 404
 
 
-def test_without_threads_there_is_no_server_and_the_port_is_free(port, monkeypatch):
-    def start(thread):
-        raise RuntimeError("can't start new thread")
-
+@pytest.mark.parametrize("step", ["__init__", "start"])  # a subinterpreter refuses to make one
+def test_without_threads_there_is_no_server_and_the_port_is_free(port, monkeypatch, step):
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", start)
+        patch.setattr(threading.Thread, step, Mock(side_effect=RuntimeError("can't start new thread")))
         with pytest.raises(RuntimeError, match="can't start"):
             listen(port)
     assert_port_is_free(port)

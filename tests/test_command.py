@@ -256,8 +256,9 @@ def test_what_a_check_has_asked_is_not_advised(run, monkeypatch, person):
 
 
 def test_check_without_a_token_asks_what_needs_none(run, monkeypatch):
-    code, shown, _ = run("status", "--check")
-    assert (code, shown.count("ok: "), shown.count("failed: ")) == (4, 1, 1)
+    code, shown, _ = run("status", "--check", "-v")
+    assert (code, shown.count("ok: "), shown.count("failed: there is none that is good\n")) == (4, 1, 1)
+    assert shown.count("Passed over") == 4
 
 
 # ---- words and streams ---------------------------------------------------------------------------

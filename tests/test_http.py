@@ -138,15 +138,16 @@ def test_ctrl_c_ends_a_wait_at_once():
     wait_for(lambda: not request_threads())
 
 
-def test_without_a_thread_to_be_had_the_request_is_sent_all_the_same(monkeypatch):
-    def start(self):
-        if self.name == sending.THREAD_NAME:
-            raise RuntimeError("can't create new thread at interpreter shutdown")
-        return real(self)
+@pytest.mark.parametrize("step", ["__init__", "start"])  # a subinterpreter refuses to make one
+def test_without_a_thread_to_be_had_the_request_is_sent_all_the_same(monkeypatch, step):
+    def refused(self, **options):
+        if sending.THREAD_NAME in (options.get("name"), step == "start" and self.name):
+            raise RuntimeError("can't start new thread")
+        return real(self, **options)
 
-    real = threading.Thread.start
+    real = getattr(threading.Thread, step)
     with Server(answering(http({"good": True}))) as server:
-        monkeypatch.setattr(threading.Thread, "start", start)
+        monkeypatch.setattr(threading.Thread, step, refused)
         assert post(server) == {"good": True}
 
 

@@ -1,5 +1,6 @@
 """Where are we, and what follows from it: which browser, which prompt? docs/how-to/log-in.md has the table."""
 
+import functools
 import io
 import multiprocessing
 import os
@@ -75,6 +76,11 @@ class Place:
     def ipython(self):
         self.module("IPython", get_ipython=lambda: SimpleNamespace())
 
+    def marimo(self, request):
+        """A cell of a marimo notebook that a page has asked for, or an export of it."""
+        self.stdin(type("Stdin", (Stream,), {"__module__": "marimo._messaging.streams"})(False))
+        self.module("marimo", app_meta=lambda: SimpleNamespace(request=request))
+
     def module(self, name, **content):
         self._monkeypatch.setitem(sys.modules, name, SimpleNamespace(**content))
 
@@ -104,6 +110,8 @@ SURROUNDINGS = {
     "IPython in a terminal": (lambda p: [p.terminal(), p.ipython()], False, True),
     "Jupyter on this computer": (lambda p: [p.kernel(), p.desktop()], False, True),
     "Jupyter run without a front end": (lambda p: p.kernel(takes_input=False), False, False),
+    "marimo's editor": (lambda p: p.marimo(request="a request"), False, True),
+    "marimo's export": (lambda p: p.marimo(request=None), False, False),
     "Colab": (lambda p: [p.kernel(), p.module("google.colab")], True, True),
     "Databricks": (lambda p: [p.kernel(), p.env(DATABRICKS_RUNTIME_VERSION="15.4")], True, True),
     "Databricks job": (lambda p: [p.kernel(False), p.env(DATABRICKS_RUNTIME_VERSION="15.4")], True, False),
@@ -215,6 +223,12 @@ def test_whether_somebody_is_here(place, look, somebody):
     assert places.somebody_is_here() is somebody
     if not somebody:
         assert places.can_ask() is False
+
+
+def test_a_function_that_only_wraps_webbrowsers_is_no_person(monkeypatch):
+    """marimo has one in each of its notebooks, also in those that it runs as web pages."""
+    monkeypatch.setattr(webbrowser, "open", functools.wraps(webbrowser.open)(lambda *_, **__: False))
+    assert places.somebody_is_here() is False
 
 
 def test_who_runs_a_notebook_may_bring_its_own_way_to_open_pages(place, monkeypatch):

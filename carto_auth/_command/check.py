@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from carto_auth import CartoAuth, CredentialsError, _http
+from carto_auth import CartoAuth, CredentialsError, LoginRequired, _http
 from carto_auth._services import Services
 from carto_auth.discovery import get_api_base_url
 from carto_auth.errors import ServerError, ServiceUnavailable
@@ -33,6 +33,8 @@ def all_checks(kind: str, org: str | None) -> list[Check]:
     try:
         auth = _account(kind, org)
         token = auth.get_access_token()
+    except LoginRequired:  # whose reason is that a check asks nobody; the title says what to do
+        return [*checks, Check("Token", False, "there is none that is good")]
     except CredentialsError as error:
         return [*checks, Check("Token", False, str(error))]
     checks.append(Check("Token", True, "there is one that has not ended"))

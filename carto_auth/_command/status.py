@@ -41,7 +41,7 @@ def run(options: Namespace) -> int:
         rows = _rows(status)
         rows += [(name, f"{'ok' if ok else 'failed'}: {output.in_its_own_words(seen)}") for name, ok, seen in checks]
         if options.verbose:
-            rows += [("" if number else "Passed over", source.seen) for number, source in enumerate(status.passed_over)]
+            rows += [("Passed over", source.seen) for source in status.passed_over]
         output.print_rows(_title(status, is_checked=options.check), *rows)
     if not status.is_usable:
         return 4 if status.problem is None and status.source.kind in ("login", "cli") else 1

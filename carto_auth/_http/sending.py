@@ -122,12 +122,12 @@ def _in_time(request: Request) -> Response | BaseException:
         except BaseException as error:  # such as the end of a test: it is for the caller, not for this thread
             outcome.append(error)
 
-    thread = threading.Thread(target=work, daemon=True, name=THREAD_NAME)
     try:
+        thread = threading.Thread(target=work, daemon=True, name=THREAD_NAME)
         thread.start()
         while thread.is_alive() and (left := request.deadline - time.monotonic()) > 0:
             thread.join(min(left, 0.5))  # in slices: on Windows, Ctrl-C gets through only between them
-    except RuntimeError:  # no thread can be had, as at the end of a process: then without the total limit
+    except RuntimeError:  # no thread can be had, as in a subinterpreter: then without the total limit
         work()
     return outcome.pop() if outcome else _too_slow(request)
 

@@ -88,8 +88,8 @@ class CallbackServer(Generic[Answer]):
         self._answered: tuple[str, Page] | None = None
         self._until = float("inf")
         self._servers = _listen_in_time(parts.port or 80, self)
-        self._thread = threading.Thread(target=self._serve, daemon=True, name="carto-auth callback")
         try:
+            self._thread = threading.Thread(target=self._serve, daemon=True, name="carto-auth callback")
             self._thread.start()
         except RuntimeError:  # no thread can be had here
             _close(self._servers)

@@ -94,14 +94,16 @@ def somebody_is_here() -> bool:
 def can_ask() -> bool:
     """Whether a person can be asked for text: the one rule.
 
-    There is one where a notebook's kernel, a replaced ``input`` or a terminal belongs to this very process.
+    There is one where a notebook's kernel or page, a replaced ``input`` or a terminal belongs to this very process.
     """
     if is_asking_forbidden():
         return False
     kernel = _kernel()
     if kernel is not None:
         return _is_of_this_process(kernel) and bool(getattr(kernel, "_allow_stdin", True))
-    return is_input_replaced() or at_a_parents_terminal() or (is_terminal(sys.stdin) and _is_in_foreground(sys.stdin))
+    if is_input_replaced() or at_a_marimo_page() or at_a_parents_terminal():
+        return True
+    return is_terminal(sys.stdin) and _is_in_foreground(sys.stdin)
 
 
 def why_nobody() -> str:
@@ -165,6 +167,15 @@ def _is_of_this_process(kernel: Any) -> bool:
     return bool(getattr(getattr(kernel, "session", None), "pid", os.getpid()) == os.getpid())
 
 
+def at_a_marimo_page() -> bool:
+    """Whether somebody edits the marimo notebook that runs this: standard input is marimo's then, and asks the page.
+
+    While marimo exports a notebook there is no page, and so no request: a question would wait for ever.
+    """
+    is_marimos = type(sys.stdin).__module__.startswith("marimo.")
+    return is_marimos and sys.modules["marimo"].app_meta().request is not None
+
+
 def is_input_replaced() -> bool:
     """Whether a program (or its tests) has replaced ``input`` with its own function."""
     import builtins
@@ -173,9 +184,15 @@ def is_input_replaced() -> bool:
 
 
 def is_open_replaced() -> bool:
-    """Whether a program has replaced ``webbrowser.open`` with its own function, which opens what it likes."""
+    """Whether a program has replaced ``webbrowser.open`` with its own function, which opens what it likes.
+
+    One that only wraps it, as in each marimo notebook, opens no more than it does.
+    """
     webbrowser = sys.modules.get("webbrowser")
-    return webbrowser is not None and getattr(webbrowser.open, "__globals__", None) is not vars(webbrowser)
+    if webbrowser is None:
+        return False
+    function = getattr(webbrowser.open, "__wrapped__", webbrowser.open)
+    return getattr(function, "__globals__", None) is not vars(webbrowser)
 
 
 def is_terminal(stream: TextIO | None) -> bool:

@@ -71,7 +71,8 @@ def ask(prompt: str, seconds: float) -> str:
     if above:
         tell(above)
     with contextlib.redirect_stdout(stream):
-        if place.in_notebook() and getpass.getpass.__module__ != "getpass":  # the kernel's, which asks the front end
+        is_notebooks = place.in_notebook() or place.at_a_marimo_page()
+        if is_notebooks and getpass.getpass.__module__ != "getpass":  # the kernel's, which asks the front end
             return getpass.getpass(question)
         if not _can_await_line():
             return input(question)

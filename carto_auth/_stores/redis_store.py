@@ -36,8 +36,9 @@ BUDGET_SECONDS = 1.0
 #: Seconds for which a Redis that has used them up is left alone.
 PAUSE_SECONDS = 10.0
 
-#: Seconds of a word that is quick enough, and so is not counted. A start with a renewal has six.
-_QUICK_SECONDS = 0.15
+#: Seconds of a word that is quick enough, and so is not counted. A start with a renewal has six. Each word gets as many
+#: even when none are left: what took so long may be this process, which has to wait for its turn on a busy computer.
+QUICK_SECONDS = 0.15
 
 #: Seconds after which the lock of a process that died is free. A request takes no longer (60 s).
 LOCK_SECONDS = 70
@@ -215,7 +216,7 @@ def _without_secrets(url: str) -> str:
 # ---- words with Redis ----------------------------------------------------------------------------
 
 
-#: By address: the seconds that are left for words with it, until when (``time.monotonic``), and why there are no more.
+#: By address: the seconds that are left for words with it, until when (``time.monotonic``), and what has failed since.
 _budgets: dict[str, tuple[float, float, str]] = {}
 
 
@@ -235,18 +236,18 @@ def _ask(url: str, words: Callable[[redis.Redis], Any]) -> Any:
     began = time.monotonic()
     left, until, reason = _budgets.get(url, (0.0, 0.0, ""))
     if began >= until:
-        left, until, reason = BUDGET_SECONDS, began + PAUSE_SECONDS, _REASONS["TimeoutError"]
-    if left > 0:
+        left, until, reason = BUDGET_SECONDS, began + PAUSE_SECONDS, ""
+    if not reason:
         try:
-            with closing(_client(url, left)) as client:
+            with closing(_client(url, max(left, QUICK_SECONDS))) as client:
                 return _said(client, words)
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            reason, until = _why(error), time.monotonic() + PAUSE_SECONDS
         except (redis.RedisError, ValueError, CredentialsError) as error:
-            reason = _why(error)
-            if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
-                left, until = 0.0, time.monotonic() + PAUSE_SECONDS
+            raise OSError(errno.EIO, f"Redis: {_why(error)}") from None
         finally:
             took = time.monotonic() - began
-            _budgets[url] = (left - took if took > _QUICK_SECONDS else left, until, reason)
+            _budgets[url] = (left - took if took > QUICK_SECONDS else left, until, reason)
     raise OSError(errno.EIO, f"Redis: {reason}")
 
 
@@ -265,8 +266,8 @@ def _client(url: str, seconds: float) -> redis.Redis:
         protocol=2,
         socket_timeout=seconds,
         socket_connect_timeout=seconds,
-        # One that has too many clients, or is started again, may have a place in a moment.
-        retry=Retry(FullJitterBackoff(cap=0.1, base=0.02), 2, supported_errors=(redis.ConnectionError,)),
+        # One that has too many clients, or is started again, may have a place in a moment: within a second.
+        retry=Retry(FullJitterBackoff(cap=0.2, base=0.02), 8, supported_errors=(redis.ConnectionError,)),
         **options,
     )
 

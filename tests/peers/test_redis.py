@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import pickle
@@ -14,6 +15,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import trustme
@@ -280,6 +282,19 @@ def test_a_redis_that_hangs_costs_a_second_and_then_nothing(carto_sandbox, own_s
     assert "(Redis: it does not answer within 1 s)" in warning
     assert again.get_access_token() == carto.get_access_token() != warned_already.get_access_token()
     assert carto_sandbox.count(TOKEN) == 2  # one on each computer
+
+
+def test_a_program_that_waits_for_its_turn_uses_redis_all_the_same(server, computer, monkeypatch, carto_sandbox):
+    """As 100 workers that start together on a busy computer: each word takes long, and Redis is not to blame."""
+    seconds = itertools.count(0, 15)
+    monkeypatch.setattr(redis_store, "time", SimpleNamespace(time=time.time, monotonic=lambda: next(seconds)))
+    monkeypatch.setattr(redis_store, "PAUSE_SECONDS", 1000)
+    monkeypatch.setattr(redis_store, "QUICK_SECONDS", 14)
+    tokens = set()
+    for name in ("first", "second", "third"):
+        computer(name)
+        tokens.add(CartoAuth.from_m2m(cache_filepath=server.address).get_access_token())
+    assert len(tokens) == carto_sandbox.count(TOKEN) == 1
 
 
 def test_a_token_is_renewed_ahead_of_its_end_without_redis(carto_sandbox, own_server, clock):

@@ -5,20 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
-from carto_auth import _log
+from carto_auth import _log, pkce
 from carto_auth._identity import Identity, Owner
 from carto_auth._stores import CARTOS_ACCOUNTS
 from carto_auth._token import LATEST_TIME, is_token_expired, jwt_claims, jwt_expiration
 from carto_auth.discovery import first_visit
 from carto_auth.errors import CredentialsError, LoginRequired, ServerError, TenantNotFound, Unauthorized
-from carto_auth.pkce import (
-    LOGIN_SECONDS,
-    LONGEST_WAIT_SECONDS,
-    login_required,
-    login_seconds,
-    refresh_oauth_token_info,
-    revoke_refresh_token,
-)
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
@@ -46,9 +38,11 @@ if TYPE_CHECKING:
 RENEWAL_WAIT_SECONDS = 60.0
 
 #: What a token service says of a refresh token that is not good any more (RFC 6749 section 5.2), or not without its
-#: person (OpenID Connect Core section 3.1.2.6, Auth0).
-_ENDED = {"invalid_grant", "invalid_client", "unauthorized_client", "access_denied"}
-_NEEDS_A_PERSON = {"login_required", "interaction_required", "consent_required", "mfa_required"}
+#: person (OpenID Connect Core section 3.1.2.6, Auth0). Another refusal is a proxy's, or a firewall's.
+_NEEDS_A_LOGIN = (
+    *("invalid_grant", "invalid_client", "unauthorized_client", "access_denied"),
+    *("login_required", "interaction_required", "consent_required", "mfa_required"),
+)
 
 #: This process; a copy of a source that finds itself in another one asks nobody for a login.
 _PROCESS = os.urandom(8)
@@ -61,17 +55,15 @@ class TokenSource:
         identity: whose tokens they are.
         advice: what to do when a token of this source is refused.
         found_by: the accounts service that finds their API base URL.
+        sharing_key: what is the same for copies of it that may use each other's tokens; ``None`` if none may.
     """
 
-    def __init__(self, identity: Identity, advice: str = "", found_by: str = CARTOS_ACCOUNTS) -> None:
-        self.identity = identity
-        self.advice = advice
-        self.found_by = found_by
+    advice = ""
+    found_by = CARTOS_ACCOUNTS
+    sharing_key: tuple[object, ...] | None = None
 
-    @property
-    def sharing_key(self) -> tuple[object, ...] | None:
-        """What is the same for copies of it that may use each other's tokens; ``None`` if none may."""
-        return None
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
 
     def renews_quietly(self, token: Token | None) -> bool:
         """Whether a new token can be had in place of ``token`` without asking a person."""
@@ -96,7 +88,7 @@ class TokenSource:
             LoginRequired: there is nobody to ask.
             CredentialsError: none could be had.
         """
-        raise login_required()
+        raise pkce.login_required()
 
     def tell_of_waiting(self) -> None:
         """Say, where there is a person, that another process is getting the token."""
@@ -123,10 +115,9 @@ class TokenSource:
 class _AskingSource(TokenSource):
     """A source that asks CARTO's services, by functions that a program may have replaced."""
 
-    def __init__(
-        self, identity: Identity, advice: str, seams: Seams, services: Services, *, finds_base_url: bool
-    ) -> None:
-        super().__init__(identity, advice, services.accounts_url)
+    def __init__(self, identity: Identity, seams: Seams, services: Services, finds_base_url: bool) -> None:
+        super().__init__(identity)
+        self.found_by = services.accounts_url
         self._seams = seams
         self._services = services
         self._finds_base_url = finds_base_url
@@ -138,6 +129,8 @@ class _AskingSource(TokenSource):
 class M2MSource(_AskingSource):
     """An M2M application, which gets tokens for its secret. The secret goes along in a pickle."""
 
+    advice = "The token was refused although it is new. Try again; if it happens again, ask CARTO's support."
+
     def __init__(
         self,
         seams: Seams,
@@ -148,19 +141,10 @@ class M2MSource(_AskingSource):
         *,
         finds_base_url: bool = False,
     ) -> None:
-        super().__init__(
-            Identity.of_application(services, client_id, api_base_url),
-            "The token was refused although it is new. Try again; if it happens again, ask CARTO's support.",
-            seams,
-            services,
-            finds_base_url=finds_base_url,
-        )
+        super().__init__(Identity.of_application(services, client_id, api_base_url), seams, services, finds_base_url)
+        self.sharing_key = self.identity, client_secret
         self._client_id = client_id
         self._client_secret = client_secret
-
-    @property
-    def sharing_key(self) -> tuple[object, ...]:
-        return self.identity, self._client_secret
 
     def renews_quietly(self, token: Token | None) -> bool:
         return bool(self._client_id and self._client_secret)
@@ -183,6 +167,11 @@ class LoginSource(_AskingSource):
     that is presented twice ends the login of both (RFC 6819 section 5.2.2.3).
     """
 
+    advice = (
+        "The login was revoked or has ended. Call logout() on this object, or run: carto-auth logout. "
+        "Then log in again."
+    )
+
     def __init__(
         self,
         seams: Seams,
@@ -191,22 +180,15 @@ class LoginSource(_AskingSource):
         open_browser: bool,
         *,
         interactive: bool | None = None,
-        timeout: float = LOGIN_SECONDS,
+        timeout: float = pkce.LOGIN_SECONDS,
         finds_base_url: bool = False,
     ) -> None:
-        super().__init__(
-            Identity.of_person(services, org),
-            "The login was revoked or has ended. Call logout() on this object, or run: carto-auth logout. "
-            "Then log in again.",
-            seams,
-            services,
-            finds_base_url=finds_base_url,
-        )
+        super().__init__(Identity.of_person(services, org), seams, services, finds_base_url)
         self._org = org
         self._open_browser = open_browser
         self._interactive = interactive
-        self._timeout = login_seconds(timeout)
-        self._home = _this_process()
+        self._timeout = pkce.login_seconds(timeout)
+        self._home = os.getpid(), _PROCESS
 
     def renews_quietly(self, token: Token | None) -> bool:
         return token is not None and token.refresh_token is not None and self._is_at_home()
@@ -216,18 +198,16 @@ class LoginSource(_AskingSource):
             return RENEWAL_WAIT_SECONDS
         if self._interactive is False or not self._is_at_home() or not self._seams.may_log_in():
             return 0.0
-        return RENEWAL_WAIT_SECONDS + min(self._timeout, LONGEST_WAIT_SECONDS)
+        return RENEWAL_WAIT_SECONDS + min(self._timeout, pkce.LONGEST_WAIT_SECONDS)
 
     def quietly(self, token: Token | None) -> dict[str, Any] | None:
         if token is None or token.refresh_token is None or not self._is_at_home():
             return None
         try:
-            return refresh_oauth_token_info(token.refresh_token, services=self._services)
+            return pkce.refresh_oauth_token_info(token.refresh_token, services=self._services)
         except Unauthorized as error:
             _log.debug("the refresh token was refused: %s", error.message)
-            if (
-                error.error not in _ENDED | _NEEDS_A_PERSON
-            ):  # a proxy's answer, or a firewall's: the token may be good again
+            if error.error not in _NEEDS_A_LOGIN:
                 error.remedy = error.remedy or "Try again. If it does not help, run: carto-auth logout. Then log in."
                 raise
         return None
@@ -235,9 +215,9 @@ class LoginSource(_AskingSource):
     def by_a_person(self, token: Token | None) -> dict[str, Any]:
         try:
             if not self._is_at_home():
-                raise login_required("this object is a copy that came from another process")
+                raise pkce.login_required("this object is a copy that came from another process")
             if self._interactive is False:
-                raise login_required("the program has said interactive=False")
+                raise pkce.login_required("the program has said interactive=False")
             newer = {"interactive": self._interactive, "timeout": self._timeout, "services": self._services}
             return self._seams.log_in(self._open_browser, self._org, **newer)
         except LoginRequired:
@@ -270,21 +250,19 @@ class LoginSource(_AskingSource):
             raise
 
     def revoke(self, refresh_token: str) -> None:
-        revoke_refresh_token(refresh_token, services=self._services)
+        pkce.revoke_refresh_token(refresh_token, services=self._services)
 
     def _is_at_home(self) -> bool:
-        return self._home == _this_process()
-
-
-def _this_process() -> tuple[int, bytes]:
-    return os.getpid(), _PROCESS
+        return self._home == (os.getpid(), _PROCESS)
 
 
 class CliSource(TokenSource):
     """The CARTO CLI's login, whose file is read again when its token has ended: somebody may have logged in."""
 
+    advice = "The CARTO CLI's login was revoked or has ended. Run: carto auth login"
+
     def __init__(self, identity: Identity, profile: CliProfile) -> None:
-        super().__init__(identity, "The CARTO CLI's login was revoked or has ended. Run: carto auth login")
+        super().__init__(identity)
         self._profile = profile
 
     def quietly(self, token: Token | None) -> dict[str, Any]:
@@ -302,7 +280,8 @@ class FixedSource(TokenSource):
     """
 
     def __init__(self, identity: Identity, ended: str, advice: str) -> None:
-        super().__init__(identity, advice)
+        super().__init__(identity)
+        self.advice = advice
         self._ended = ended
 
     def quietly(self, token: Token | None) -> dict[str, Any]:

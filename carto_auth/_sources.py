@@ -9,6 +9,7 @@ from carto_auth import _log, pkce
 from carto_auth._identity import Identity, Owner
 from carto_auth._stores import CARTOS_ACCOUNTS
 from carto_auth._token import LATEST_TIME, is_token_expired, jwt_claims, jwt_expiration
+from carto_auth.credentials import cli_login
 from carto_auth.discovery import first_visit
 from carto_auth.errors import CredentialsError, LoginRequired, ServerError, TenantNotFound, Unauthorized
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from carto_auth._services import Services
     from carto_auth._stores import Entry, Store
     from carto_auth._token import Token
-    from carto_auth.credentials import CliProfile
 
     class Seams(Protocol):
         """The functions that a program may have replaced; see :mod:`carto_auth.auth`."""
@@ -261,12 +261,12 @@ class CliSource(TokenSource):
 
     advice = "The CARTO CLI's login was revoked or has ended. Run: carto auth login"
 
-    def __init__(self, identity: Identity, profile: CliProfile) -> None:
+    def __init__(self, identity: Identity, profile: str | None) -> None:
         super().__init__(identity)
         self._profile = profile
 
     def quietly(self, token: Token | None) -> dict[str, Any]:
-        text = self._profile.read().access_token
+        text = cli_login(self._profile).access_token
         expiration = jwt_expiration(text) or LATEST_TIME
         if is_token_expired(expiration):
             raise LoginRequired("The CARTO CLI's login has ended.", remedy="Run: carto auth login")

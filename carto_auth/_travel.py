@@ -10,14 +10,12 @@ from carto_auth.errors import CredentialsError
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
+    from typing import Any
 
     from typing_extensions import Self
 
     from carto_auth._account import Account
     from carto_auth._stores import Store
-
-    _Own = TypeVar("_Own")
 
 #: The layout of a pickle. One of carto-auth 0.2.0 has no number.
 _VERSION = 1
@@ -55,10 +53,10 @@ class Travels:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # pickle's own way compares __class__ with the type.
-        return _blank, (type(self),), self.__getstate__()
+        return object.__new__, (type(self),), self.__getstate__()
 
     def __copy__(self) -> Self:
-        copy = _blank(type(self))
+        copy = object.__new__(type(self))
         vars(copy).update(vars(self), _account=self._account.copied())
         return copy
 
@@ -79,8 +77,8 @@ def _person(account: Account, token: str) -> str:
     from hashlib import sha256
 
     claims = jwt_claims(token)
-    known = [str(claims[name]) for name in ("sub", ACCOUNT_CLAIM, EMAIL_CLAIM) if name in claims]
-    return " ".join(known) or sha256(token.encode()).hexdigest()
+    known = (str(claims.get(name, "")) for name in ("sub", ACCOUNT_CLAIM, EMAIL_CLAIM))
+    return " ".join(known).strip() or sha256(token.encode()).hexdigest()
 
 
 def _settled(account: Account) -> Account:
@@ -93,8 +91,3 @@ def _settled(account: Account) -> Account:
     if ends[1] > ends[0]:
         first.token = account.token
     return first
-
-
-def _blank(own: type[_Own]) -> _Own:
-    """An object without its state, which pickle gives it then."""
-    return own.__new__(own)

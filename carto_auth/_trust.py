@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import TypeGuard
     from urllib.parse import SplitResult
 
-_WHERE_IT_IS = "You will find it on the Developers page of your CARTO Workspace."
+WHERE_IT_IS = "You will find it on the Developers page of your CARTO Workspace."
 
 
 def require_secure(url: str, named_by: str) -> None:
@@ -97,16 +97,16 @@ def normalized_base_url(url: str) -> str:
         InvalidCredential: it is not text.
     """
     if not isinstance(url, str):
-        raise InvalidCredential(f"An API base URL must be text, not {type(url).__name__}.", remedy=_WHERE_IT_IS)
+        raise InvalidCredential(f"An API base URL must be text, not {type(url).__name__}.", remedy=WHERE_IT_IS)
     return url.strip().rstrip("/")
 
 
-def require_credentials_base_url(url: str, named_by: str, *, by_carto: bool) -> str:
+def require_credentials_base_url(named_by: str, url: str, *, by_carto: bool) -> str:
     """The normalized API base URL of a credentials file or variable, if a token may be sent there.
 
     Args:
-        url: the address.
         named_by: who named it, for the message.
+        url: the address.
         by_carto: whether the token is CARTO's own, which has no business on a local port. One of services that the
             user named (the sandbox) may go to a loopback address by plain http.
 
@@ -119,7 +119,7 @@ def require_credentials_base_url(url: str, named_by: str, *, by_carto: bool) -> 
     except UntrustedAddress as error:
         raise InvalidCredential(error.message, remedy=error.remedy) from None
     if by_carto and not url.lower().startswith("https://"):
-        raise InvalidCredential(f"The address in {named_by} is not https: {_shown(url)}.", remedy=_WHERE_IT_IS)
+        raise InvalidCredential(f"The address in {named_by} is not https: {_shown(url)}.", remedy=WHERE_IT_IS)
     return url
 
 
@@ -161,7 +161,7 @@ def tenant_url(
             return f"https://{tenant_domain}"
     raise UntrustedAddress(
         f"{named_by} named a tenant that is not a public host name: {shown}.",
-        remedy=f"Pass api_base_url= yourself. {_WHERE_IT_IS}",
+        remedy=f"Pass api_base_url= yourself. {WHERE_IT_IS}",
     )
 
 

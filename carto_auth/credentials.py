@@ -5,7 +5,6 @@ An error names the place that is at fault, and never shows what is in it.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -13,9 +12,9 @@ import stat
 import sys
 
 from carto_auth import _log, discovery
-from carto_auth._services import Services
+from carto_auth._services import Services, environment
 from carto_auth._token import is_usable_token
-from carto_auth._trust import require_credentials_base_url
+from carto_auth._trust import WHERE_IT_IS, require_credentials_base_url
 from carto_auth._value import Value
 from carto_auth.errors import CredentialsError, CredentialsFileNotFound, InvalidCredential, MissingCredential
 
@@ -43,16 +42,6 @@ class M2MCredentials(Value):
         self.api_base_url = api_base_url
         self.client_id = client_id
         self.client_secret = client_secret
-
-
-class AccessToken(Value):
-    """An access token that was made elsewhere (in the Workspace, by the CARTO CLI), and the API base URL it is for."""
-
-    secret_fields: tuple[str, ...] = ("access_token",)
-
-    def __init__(self, api_base_url: str, access_token: str) -> None:
-        self.api_base_url = api_base_url
-        self.access_token = access_token
 
 
 class Source(Value):
@@ -85,18 +74,18 @@ def sources() -> Iterator[Source]:
     if holds_content(seen):
         seen = "CARTO_CREDENTIALS_FILE holds the credentials themselves, not a path"
     yield Source("m2m_file", "M2M credentials file", file is not None, seen)
-    yield _cli_source(CliProfile.default())
+    yield _cli_source()
     yield Source("login", "a person's login", True, "used when there is nothing else")
 
 
-def _cli_source(cli: CliProfile) -> Source:
-    is_there, seen = True, cli.path
+def _cli_source() -> Source:
+    is_there, seen = True, _cli_file()
     try:
-        cli.read()
+        cli_login()
     except CredentialsFileNotFound:
-        is_there, seen = False, f"there is no {cli.path}"
+        is_there, seen = False, f"there is no {seen}"
     except CredentialsError as error:
-        is_there, seen = cli.profile is not None, error.message
+        is_there, seen = cli_profile() is not None, error.message
     return Source("cli", "the CARTO CLI's login", is_there, seen)
 
 
@@ -119,7 +108,7 @@ def nothing_good() -> str:
 
 def organization(org: str | None) -> str | None:
     """The organization of a person's login: as it is passed, else that of ``CARTO_ORG``; ``""`` is none at all."""
-    return (os.environ.get("CARTO_ORG", "").strip() if org is None else org) or None
+    return (environment("CARTO_ORG") if org is None else org) or None
 
 
 # ---- the environment -----------------------------------------------------------------------------
@@ -135,17 +124,13 @@ _VARIABLES = {
 
 def _from_environment(setting: str) -> tuple[str, str] | None:
     """The variable that holds a setting, and its value; ``None`` when none does."""
-    for variable in _VARIABLES[setting]:
-        value = os.environ.get(variable, "").strip()
-        if value:
-            return variable, value
-    return None
+    return next(((variable, value) for variable in _VARIABLES[setting] if (value := environment(variable))), None)
 
 
 # ---- arguments -----------------------------------------------------------------------------------
 
 
-def find_access_token(access_token: str | None, api_base_url: str | None, services: Services) -> AccessToken:
+def find_access_token(access_token: str | None, api_base_url: str | None, services: Services) -> tuple[str, str]:
     """An API access token and its API base URL: those passed as arguments, else those of the environment.
 
     A token without an API base URL is for the tenant of the CARTO CLI's profile, if there is one, as for that CLI.
@@ -161,49 +146,45 @@ def find_access_token(access_token: str | None, api_base_url: str | None, servic
             "There is no API access token: none was passed, and CARTO_API_TOKEN is not set.",
             remedy="Make one on the Developers page of your CARTO Workspace.",
         )
-    cli = CliProfile.default()
-    if base_url is None and _cli_source(cli).is_there:
-        base_url = ("the CARTO CLI's file", cli.read().api_base_url(services))
+    if base_url is None and _cli_source().is_there:
+        base_url = ("the CARTO CLI's file", cli_login().api_base_url(services))
     if base_url is None:
         raise MissingCredential(
             f"There is an access token ({token[0]}), but no API base URL for it.",
-            remedy="Pass api_base_url=, or set CARTO_API_BASE_URL. You will find it on the Developers page of your "
-            "CARTO Workspace.",
+            remedy=f"Pass api_base_url=, or set CARTO_API_BASE_URL. {WHERE_IT_IS}",
         )
     if not isinstance(token[1], str) or not is_usable_token(token[1].strip()):
         raise InvalidCredential(
             f"The access token ({token[0]}) is empty, or has characters that a token cannot have.",
             remedy="Copy it again.",
         )
-    return AccessToken(
-        require_credentials_base_url(base_url[1], base_url[0], by_carto=services.are_cartos_own), token[1].strip()
-    )
+    return token[1].strip(), require_credentials_base_url(*base_url, by_carto=services.are_cartos_own)
 
 
-def given_m2m(
-    api_base_url: str | None, client_id: str | None, client_secret: str | None, services: Services
+# ---- M2M credentials -----------------------------------------------------------------------------
+
+
+def find_m2m(
+    services: Services, filepath: str | os.PathLike[str] | None = None, **passed: str | None
 ) -> M2MCredentials:
-    """M2M credentials passed as arguments; the API base URL may come from the environment, or be left out.
-
-    Raises:
-        MissingCredential: one was not passed.
-        InvalidCredential: one cannot be used.
-    """
-    given = {"api_base_url": api_base_url, "client_id": client_id, "client_secret": client_secret}
-    return _checked_m2m({name: value for name, value in given.items() if value is not None}, "the arguments", services)
-
-
-# ---- M2M files -----------------------------------------------------------------------------------
-
-
-def find_m2m(services: Services) -> M2MCredentials:
-    """M2M credentials from the environment, or from the default file.
+    """M2M credentials: those of a file, or those that are passed; with neither, of the environment or the default file.
 
     Raises:
         CredentialsFileNotFound: there are none; the message names every place that was tried.
         MissingCredential: a part of them is missing.
         InvalidCredential: they cannot be used.
+        CredentialsError: both a file and credentials are passed.
     """
+    given = {name: value for name, value in passed.items() if value is not None}
+    if given and filepath is not None:
+        raise CredentialsError(
+            "Both a credentials file and credentials were passed, and it is not clear which to use.",
+            remedy="Pass one of them.",
+        )
+    if given:
+        return _checked_m2m(given, "the arguments", services)
+    if filepath is not None:
+        return _m2m_file(filepath, services)
     there = [pair for pair in map(_from_environment, ("client_id", "client_secret")) if pair]
     if len(there) == 2:
         content = {"client_id": there[0][1], "client_secret": there[1][1]}
@@ -215,7 +196,7 @@ def find_m2m(services: Services) -> M2MCredentials:
         )
     file = default_file()
     if file is not None:
-        return read_m2m_file(file, services)
+        return _m2m_file(file, services)
     raise CredentialsFileNotFound(
         "There are no M2M credentials: CARTO_CLIENT_ID and CARTO_CLIENT_SECRET are not set, CARTO_CREDENTIALS_FILE "
         f"names no file, and there is no {default_file_path() or 'home folder'}.",
@@ -232,11 +213,8 @@ def default_file() -> str | None:
         The path in ``CARTO_CREDENTIALS_FILE``, whether or not there is such a file; else that of the file in the
         user's configuration folder, if there is one; else ``None``.
     """
-    named = os.environ.get("CARTO_CREDENTIALS_FILE", "").strip()
-    if named:
-        return named
     path = default_file_path()
-    return path if path and os.path.exists(path) else None
+    return environment("CARTO_CREDENTIALS_FILE") or (path if path and os.path.exists(path) else None)
 
 
 def default_file_path() -> str | None:
@@ -245,7 +223,7 @@ def default_file_path() -> str | None:
     ``None`` for a user without a home.
     """
     if sys.platform == "linux":  # as platformdirs does it; importing that would slow down every start
-        named = os.environ.get("XDG_CONFIG_HOME", "").strip()
+        named = environment("XDG_CONFIG_HOME")
         folder = os.path.join(named if os.path.isabs(named) else os.path.expanduser("~/.config"), "carto-auth")
     else:
         import platformdirs
@@ -254,14 +232,8 @@ def default_file_path() -> str | None:
     return os.path.join(folder, "carto_credentials.json") if os.path.isabs(folder) else None
 
 
-def read_m2m_file(filepath: str | os.PathLike[str], services: Services) -> M2MCredentials:
-    """The credentials in ``filepath``, a JSON object with ``api_base_url``, ``client_id`` and ``client_secret``.
-
-    Raises:
-        CredentialsFileNotFound: there is no such file.
-        MissingCredential: a key is missing, or the file does not hold a JSON object.
-        InvalidCredential: the file is not JSON, or a value is empty, not text or a placeholder.
-    """
+def _m2m_file(filepath: str | os.PathLike[str], services: Services) -> M2MCredentials:
+    """The credentials in ``filepath``, a JSON object with ``api_base_url``, ``client_id`` and ``client_secret``."""
     if holds_content(os.fsdecode(filepath)):
         raise CredentialsFileNotFound(
             "What was given as the path of a credentials file (as an argument, or in CARTO_CREDENTIALS_FILE) holds the "
@@ -273,8 +245,7 @@ def read_m2m_file(filepath: str | os.PathLike[str], services: Services) -> M2MCr
     if "profiles" in content and "client_id" not in content:
         raise MissingCredential(
             f"{path} is the CARTO CLI's own file, not M2M credentials.",
-            remedy="Use CartoAuth.from_cli() for it, or pass a file with api_base_url, client_id and client_secret. "
-            + _WHERE_THEY_ARE,
+            remedy="Use CartoAuth.from_cli() for it, or pass a file with api_base_url, client_id and client_secret.",
         )
     place = f"the credentials file {path}"
     _value(content, "api_base_url", place)  # only a file must have it
@@ -282,13 +253,10 @@ def read_m2m_file(filepath: str | os.PathLike[str], services: Services) -> M2MCr
 
 
 def _checked_m2m(content: dict[str, Any], place: str, services: Services) -> M2MCredentials:
-    base_url: str | None = None
+    found = _from_environment("api_base_url")
     if "api_base_url" in content:
-        base_url = require_credentials_base_url(
-            _value(content, "api_base_url", place), place, by_carto=services.are_cartos_own
-        )
-    elif found := _from_environment("api_base_url"):
-        base_url = require_credentials_base_url(found[1], found[0], by_carto=services.are_cartos_own)
+        found = place, _value(content, "api_base_url", place)
+    base_url = require_credentials_base_url(*found, by_carto=services.are_cartos_own) if found else None
     return M2MCredentials(base_url, *(_value(content, name, place) for name in ("client_id", "client_secret")))
 
 
@@ -341,58 +309,45 @@ class CliLogin(Value):
         )
 
 
-class CliProfile(Value):
-    """A login of the CARTO CLI: the file, and the profile in it; ``None`` is the profile that the CLI would use."""
+def cli_profile(profile: str | None = None) -> str | None:
+    """The CLI's profile to use: as it is passed, else that of ``CARTO_PROFILE``; ``None`` is the CLI's current one."""
+    return profile or environment("CARTO_PROFILE") or None
 
-    def __init__(self, path: str, profile: str | None = None) -> None:
-        self.path = path
-        self.profile = profile
 
-    @classmethod
-    def default(cls, profile: str | None = None) -> CliProfile:
-        """The CLI's own file, or its older one; the profile is the one that is passed, else that of CARTO_PROFILE."""
-        home = os.path.expanduser("~")
-        if not os.path.isabs(home):  # a user without a home has no such file, least of all in the current folder
-            home = os.path.join(os.sep, "nonexistent")
-        path, older = os.path.join(home, ".carto_credentials.json"), os.path.join(home, ".carto", "config.json")
-        if not os.path.exists(path) and os.path.exists(older):
-            path = older
-        return cls(path, profile or os.environ.get("CARTO_PROFILE", "").strip() or None)
+def cli_login(profile: str | None = None) -> CliLogin:
+    """What the CARTO CLI keeps of the login of a profile; of the one that :func:`cli_profile` names, if not given.
 
-    def read(self) -> CliLogin:
-        """The profile's login.
+    Raises:
+        CredentialsFileNotFound: nobody has logged in with the CLI here.
+        MissingCredential: the file has no such profile, or the profile has no token.
+        InvalidCredential: the file cannot be used.
+    """
+    path = _cli_file()
+    content = _json_object(path, _CLI_REMEDY)
+    profiles = content.get("profiles", {"default": content} if "token" in content else None)  # older ones are a profile
+    if not isinstance(profiles, dict):
+        raise MissingCredential(f"{path} has no profiles.", remedy=_CLI_REMEDY)
+    name = str(cli_profile(profile) or content.get("current_profile") or "default")
+    entry = profiles.get(name)
+    if not isinstance(entry, dict):
+        wanted = "such profile" if holds_content(name) else f"profile {name!r}"
+        raise MissingCredential(
+            f"{path} has no {wanted}; it has {', '.join(map(repr, profiles)) or 'none'}.",
+            remedy="Choose one of these, or log in to that profile.",
+        )
+    token, tenant_id = entry.get("token"), entry.get("tenant_id")
+    if not is_usable_token(token):
+        raise MissingCredential(f"The profile {name!r} in {path} has no token.", remedy=_CLI_REMEDY)
+    if not isinstance(tenant_id, str) or not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", tenant_id):
+        raise InvalidCredential(f"The tenant_id of the profile {name!r} in {path} cannot be used.", remedy=_CLI_REMEDY)
+    return CliLogin(token, tenant_id, entry.get("tenant_domain"))
 
-        Raises:
-            CredentialsFileNotFound: nobody has logged in with the CLI here.
-            MissingCredential: the file has no such profile, or the profile has no token.
-            InvalidCredential: the file cannot be used.
-        """
-        name, entry = self._entry(_json_object(self.path, _CLI_REMEDY))
-        token, tenant_id = entry.get("token"), entry.get("tenant_id")
-        if not is_usable_token(token):
-            raise MissingCredential(f"The profile {name!r} in {self.path} has no token.", remedy=_CLI_REMEDY)
-        if not isinstance(tenant_id, str) or not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", tenant_id):
-            raise InvalidCredential(
-                f"The tenant_id of the profile {name!r} in {self.path} cannot be used.", remedy=_CLI_REMEDY
-            )
-        return CliLogin(token, tenant_id, entry.get("tenant_domain"))
 
-    def _entry(self, content: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """The profile's name and what the file has for it. Older files are one profile, which the CLI calls default."""
-        profiles = content.get("profiles")
-        if profiles is None and "token" in content:
-            profiles = {"default": content}
-        if not isinstance(profiles, dict):
-            raise MissingCredential(f"{self.path} has no profiles.", remedy=_CLI_REMEDY)
-        name = str(self.profile or content.get("current_profile") or "default")
-        entry = profiles.get(name)
-        if not isinstance(entry, dict):
-            wanted = "such profile" if holds_content(name) else f"profile {name!r}"
-            raise MissingCredential(
-                f"{self.path} has no {wanted}; it has {', '.join(map(repr, profiles)) or 'none'}.",
-                remedy="Choose one of these, or log in to that profile.",
-            )
-        return name, entry
+def _cli_file() -> str:
+    """The CLI's own file, or its older one. A user without a home has none, least of all in the current folder."""
+    home = os.path.expanduser("~") if os.path.isabs(os.path.expanduser("~")) else "/nonexistent"
+    path, older = os.path.join(home, ".carto_credentials.json"), os.path.join(home, ".carto", "config.json")
+    return older if os.path.exists(older) and not os.path.exists(path) else path
 
 
 # ---- files ---------------------------------------------------------------------------------------
@@ -429,7 +384,7 @@ def _read(path: str, remedy: str) -> bytes:
             _warn_of_readers(path, os.fstat(file.fileno()).st_mode)
             content = file.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
-            raise OSError(errno.EFBIG, f"it is larger than {LARGEST_FILE // 1024} KiB")
+            raise ValueError(f"it is larger than {LARGEST_FILE // 1024} KiB")
     except FileNotFoundError:
         raise CredentialsFileNotFound(f"There is no credentials file {path}.", remedy=remedy) from None
     except (OSError, ValueError) as error:  # a ValueError where the path has a null character

@@ -26,8 +26,9 @@ from carto_auth._token import (
     is_token_expired,
     is_usable_token,
     jwt_claims,
+    jwt_expiration,
 )
-from carto_auth._trust import normalized_base_url, split_url
+from carto_auth._trust import split_url
 from carto_auth._value import Value
 from carto_auth.errors import (
     CredentialsError,
@@ -48,6 +49,13 @@ _Item = TypeVar("_Item")
 
 #: Seconds that a process waits for another one that makes the same token: as long as a request may take.
 _WAIT_SECONDS = 60.0
+
+_TOO_MANY = "Delete tokens that are no longer needed, by delete() or in the CARTO Workspace."
+_NO_LOGIN = "An API access token cannot make tokens. Use CartoAuth.from_oauth() or CartoAuth.from_m2m()."
+_NOT_ALLOWED = (
+    "This account may not make API access tokens: ask the administrator of your CARTO organization. An M2M application "
+    "may do what its owner may."
+)
 
 
 class Restriction(Value):
@@ -122,34 +130,6 @@ class Restriction(Value):
         return end <= self.expiration and end - now >= (self.expiration - now) / 2
 
 
-def restricted_token(restriction: Restriction, api: TokensApi, store: Store) -> Token:
-    """A token for ``restriction``: the one that is kept in ``store``, if CARTO knows it still, or a new one.
-
-    However many threads and processes want it, one of them makes it.
-
-    Raises:
-        CredentialsError: CARTO makes none.
-    """
-    kept = _kept(restriction, api, store)
-    if kept is not None:
-        return kept
-    with _alone(store) as lock:
-        kept = _kept(restriction, api, store) if lock == Lock.HELD else None
-        return kept or _made(restriction, api, store)
-
-
-def forget(token: str, store: Store) -> None:
-    """Take a deleted token out of ``store``, but not one that another process has put in its place."""
-    with _alone(store):
-        entry = store.load()
-        if entry is None or entry.token.text != token:
-            return
-        try:
-            store.forget()
-        except OSError as error:  # the next start finds out that CARTO does not know it
-            _log.debug("the deleted token stays in the cache: %s", error.strerror)
-
-
 def store_beside(store: Store, access_token: str, restriction: Restriction, api_base_url: str) -> Store:
     """Where a restricted token is kept: beside the account's own, if it can be told whose it is."""
     claims = jwt_claims(access_token)
@@ -161,85 +141,91 @@ def store_beside(store: Store, access_token: str, restriction: Restriction, api_
     return store.beside(identity) if account or store.identity.mode == "m2m" else Store(identity)
 
 
-def _alone(store: Store) -> Lock:
-    """Lock all restricted tokens of a login or application, so that not each map leaves a lock file."""
-    identity = store.identity.replaced(account="", restriction="")
-    return store.beside(identity).locked_within(_WAIT_SECONDS)
-
-
-def _kept(restriction: Restriction, api: TokensApi, store: Store) -> Token | None:
-    """The kept token, if it will do and CARTO still knows it as it was made. That is asked at each start."""
-    entry = store.load()
-    if entry is None or entry.is_flat or not restriction.is_met_by(entry.token.end or 0.0):
-        return None
-    return entry.token if api.confirms(entry.token.text, restriction) else None
-
-
-def _made(restriction: Restriction, api: TokensApi, store: Store) -> Token:
-    token = api.make(restriction)
-    try:
-        store.save(Entry(token, api.base_url))
-    except OSError as error:
-        _log.warn_once(
-            f"The restricted token cannot be kept in {store.shown} ({error.strerror or error}). The next start makes "
-            f"another, and they count towards a quota; {store.remedy}."
-        )
-    return token
-
-
-# ---- CARTO's Tokens API --------------------------------------------------------------------------
-
-
-class TokensApi:
-    """``/v3/tokens``, on an account's behalf.
+class RestrictedTokens:
+    """The tokens for one restriction, on an account's behalf: CARTO's ``/v3/tokens``, and the store that keeps one.
 
     Args:
-        api_base_url: the account's API base URL.
+        restriction: what they may do.
+        store: where one is kept.
+        base_url: the account's API base URL, without a slash at its end.
         with_renewal: sends a request with the account's access token.
-        is_api_access_token: whether that is an API access token itself, which cannot make others.
     """
 
-    def __init__(self, api_base_url: str, with_renewal: WithRenewal, is_api_access_token: Callable[[], bool]) -> None:
-        self.base_url: str = normalized_base_url(api_base_url)
+    def __init__(self, restriction: Restriction, store: Store, base_url: str, with_renewal: WithRenewal) -> None:
+        self.base_url = base_url
+        self._restriction = restriction
+        self._store = store
         self._with_renewal = with_renewal
-        self._is_api_access_token = is_api_access_token
 
-    def make(self, restriction: Restriction) -> Token:
-        """A new token.
+    def get(self) -> Token:
+        """The token that is kept, if CARTO knows it still, or a new one.
+
+        However many threads and processes want it, one of them makes it.
 
         Raises:
             CredentialsError: CARTO makes none.
         """
-        answer = self._request("POST", None, restriction.body(), "CARTO made no restricted token")
-        token = answer.get("token")
-        if not is_usable_token(token):
-            raise InvalidAnswer(
-                "CARTO's answer holds no restricted token that can be used.",
-                remedy="Try again. If it happens again, ask CARTO's support.",
-                status=200,
-            )
-        return Token.of(token, LATEST_TIME if restriction.expiration is None else restriction.expiration)
+        kept = self._kept()
+        if kept is not None:
+            return kept
+        with self._alone() as lock:
+            return (self._kept() if lock == Lock.HELD else None) or self._made()
 
-    def confirms(self, token: str, restriction: Restriction) -> bool:
-        """Whether the token was neither deleted nor changed. Where CARTO cannot tell just now, it is taken for good.
+    def delete(self, token: str) -> bool:
+        """Delete the token, at CARTO and where it is kept; ``False`` if CARTO did not know it any more.
 
         Raises:
-            CredentialsError: the account may not ask.
+            CredentialsError: CARTO did not delete it.
         """
+        known = self._find("DELETE", token, "CARTO did not delete the restricted token") is not None
+        with self._alone():
+            entry = self._store.load()
+            if entry is not None and entry.token.text == token:  # and not one that another process has put in its place
+                try:
+                    self._store.forget()
+                except OSError as error:  # the next start finds out that CARTO does not know it
+                    _log.debug("the deleted token stays in the cache: %s", error.strerror)
+        return known
+
+    def _alone(self) -> Lock:
+        """Lock all restricted tokens of a login or application, so that not each map leaves a lock file."""
+        identity = self._store.identity.replaced(account="", restriction="")
+        return self._store.beside(identity).locked_within(_WAIT_SECONDS)
+
+    def _kept(self) -> Token | None:
+        """The kept token, if it will do and CARTO still knows it as it was made. That is asked at each start."""
+        entry = self._store.load()
+        if entry is None or entry.is_flat or not self._restriction.is_met_by(entry.token.end or 0.0):
+            return None
+        return entry.token if self._is_confirmed(entry.token.text) else None
+
+    def _is_confirmed(self, token: str) -> bool:
+        """Whether the token was neither deleted nor changed. Where CARTO cannot tell just now, it is taken for good."""
         try:
             resource = self._find("GET", token, "CARTO did not say whether the restricted token is still good")
         except (ServiceUnreachable, ServiceUnavailable, RateLimited) as error:
             _log.debug("using the kept restricted token unchecked: %s", error.message)
             return True
-        return resource is not None and restriction.is_told_by(resource)
+        return resource is not None and self._restriction.is_told_by(resource)
 
-    def delete(self, token: str) -> bool:
-        """Delete the token; ``False`` if CARTO did not know it any more.
-
-        Raises:
-            CredentialsError: CARTO did not delete it.
-        """
-        return self._find("DELETE", token, "CARTO did not delete the restricted token") is not None
+    def _made(self) -> Token:
+        answer = self._request("POST", None, self._restriction.body(), "CARTO made no restricted token")
+        text = answer.get("token")
+        if not is_usable_token(text):
+            raise InvalidAnswer(
+                "CARTO's answer holds no restricted token that can be used.",
+                remedy="Try again. If it happens again, ask CARTO's support.",
+                status=200,
+            )
+        token = Token.of(text, self._restriction.expiration or LATEST_TIME)
+        try:
+            self._store.save(Entry(token, self.base_url))
+        except OSError as error:
+            _log.warn_once(
+                f"The restricted token cannot be kept in {self._store.shown} ({error.strerror or error}). The next "
+                f"start makes another, and they count towards a quota; {self._store.remedy}."
+            )
+        return token
 
     def _find(self, method: str, token: str, failure: str) -> dict[str, Any] | None:
         """The answer about a token; ``None`` if CARTO does not know it."""
@@ -259,24 +245,16 @@ class TokensApi:
                     method, url, access_token=access_token, body=body, hidden=token, failure=failure
                 )
             except RateLimited as error:
-                advice = "Delete tokens that are no longer needed, by delete() or in the CARTO Workspace."
-                error.remedy = f"{advice} {error.remedy}"
+                error.remedy = f"{_TOO_MANY} {error.remedy}"
                 raise
             except Unauthorized as error:
-                error.remedy = error.remedy or self._remedy(error)
+                if jwt_expiration(access_token) is None:  # an OAuth token of CARTO's is a JWT that ends
+                    error.remedy = error.remedy or _NO_LOGIN
+                elif error.status == 403:
+                    error.remedy = error.remedy or _NOT_ALLOWED
                 raise
 
         return self._with_renewal(ask)
-
-    def _remedy(self, error: Unauthorized) -> str | None:
-        if self._is_api_access_token():
-            return "An API access token cannot make tokens. Use CartoAuth.from_oauth() or CartoAuth.from_m2m()."
-        if error.status == 403:
-            return (
-                "This account may not make API access tokens: ask the administrator of your CARTO organization. An M2M "
-                "application may do what its owner may."
-            )
-        return None
 
 
 def _as_set(values: list[Any]) -> set[object]:

@@ -158,7 +158,7 @@ def test_addresses_that_are_not_secure(url):
         require_secure(url, "X")
     assert str(caught.value) == f"{message} Write it as https://host or https://host/path."
     with pytest.raises(InvalidCredential) as caught:
-        require_credentials_base_url(url, "X", by_carto=False)
+        require_credentials_base_url("X", url, by_carto=False)
     assert caught.value.message == message
     assert "s3cr3t" not in repr(caught.value) + repr(caught.value.__context__)
 
@@ -180,6 +180,6 @@ def test_addresses_that_are_not_secure(url):
 def test_base_urls_of_credentials(url, services, expected):
     if expected is None:
         with pytest.raises(InvalidCredential, match="is not https"):
-            require_credentials_base_url(url, "X", by_carto=services.are_cartos_own)
+            require_credentials_base_url("X", url, by_carto=services.are_cartos_own)
     else:
-        assert require_credentials_base_url(url, "X", by_carto=services.are_cartos_own) == expected
+        assert require_credentials_base_url("X", url, by_carto=services.are_cartos_own) == expected

@@ -13,7 +13,7 @@ import sys
 import time
 
 from carto_auth._frames import clears_its_frames
-from carto_auth._trust import require_secure
+from carto_auth._trust import require_secure, split_url
 from carto_auth.errors import CredentialsError, Unauthorized
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     _Request = TypeVar("_Request")
     _Answer = TypeVar("_Answer")
-
-_PORTS = {"https": 443, "http": 80}
 
 
 @clears_its_frames
@@ -55,10 +53,10 @@ class RequestAuth:
         Raises:
             CredentialsError: there is no token, or no API base URL.
         """
-        sent = self._authorize(request)
+        token = self._authorize(request)
         register_hook = getattr(request, "register_hook", None)
-        if sent is not None and register_hook is not None:
-            register_hook("response", sent)
+        if token is not None and register_hook is not None:
+            register_hook("response", _Hook(self, token))
         return request
 
     # ---- httpx ---------------------------------------------------------------------------------
@@ -69,18 +67,18 @@ class RequestAuth:
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """The requests that ``httpx.Client`` sends for ``request``: itself, and its repetition after a 401."""
-        sent = self._authorize(request)
+        token = self._authorize(request)
         response = yield request
-        if sent is not None and sent.is_refused_by(response) and sent.renew_in(response.request):
+        if self._repeats(response.request, token, response):
             yield response.request
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """As :meth:`sync_auth_flow`, for ``httpx.AsyncClient``: its event loop goes on during a renewal."""
         if self._is_for_the_api(request) and not self._is_fresh():
             await _in_thread(self.get_access_token)
-        sent = self._authorize(request)
+        token = self._authorize(request)
         response = yield request
-        if sent is not None and sent.is_refused_by(response) and await _in_thread(sent.renew_in, response.request):
+        if response.status_code == 401 and await _in_thread(self._repeats, response.request, token, response):
             yield response.request
 
     @property  # type: ignore[misc]  # for the type checker, object has it as a plain attribute
@@ -89,12 +87,6 @@ class RequestAuth:
         return _as_httpx_auth(type(self))
 
     # ---- all of them ---------------------------------------------------------------------------
-
-    def _advised(self, error: Unauthorized) -> Unauthorized:
-        """The error, with what to do about a token that was refused, unless it says that already."""
-        if error.status == 401 and error.remedy is None:
-            error.remedy = self._account.source.advice
-        return error
 
     def _token_instead_of(self, refused: str) -> str | None:
         """The token to use where ``refused`` was refused; ``None`` if no better one can be had.
@@ -119,13 +111,27 @@ class RequestAuth:
         token = self._account.token
         return token is not None and time.time() < token.due
 
-    def _authorize(self, request: Any) -> _Sent | None:
-        """Give ``request`` the bearer header if it is for the API: the token that it has now."""
-        if not self._is_for_the_api(request):
-            return None
-        sent = _Sent(self, self.get_access_token())
-        _with_token(request, sent.token)
-        return sent
+    def _authorize(self, request: Any) -> str | None:
+        """Give ``request`` the bearer header if it is for the API: with the token that is returned."""
+        token = self.get_access_token() if self._is_for_the_api(request) else None
+        if token is not None:
+            request.headers["Authorization"] = _bearer(token)
+        return token
+
+    def _repeats(self, request: Any, token: str | None, response: Any) -> bool:
+        """Whether ``request`` is to be sent, with another token: the API has refused the one that it was sent with.
+
+        After a redirect to elsewhere a request carries no token of ours any more, and must get none: whoever sent
+        it along, even back to the API, is not the caller.
+        """
+        sent = response.request
+        if token is None or response.status_code != 401 or sent.headers.get("Authorization") != _bearer(token):
+            return False
+        another = self._token_instead_of(token) if self._is_for_the_api(sent) else None
+        if another is None or not _can_be_repeated(request):
+            return False
+        request.headers["Authorization"] = _bearer(another)
+        return True
 
     def _is_for_the_api(self, request: Any) -> bool:
         base_url = base_url_for(self, "auth=")
@@ -137,40 +143,18 @@ class RequestAuth:
 
 
 @clears_its_frames
-class _Sent:
-    """The token that a request was sent with. It is the hook, too, by which ``requests`` shows an answer."""
+class _Hook:
+    """What ``requests`` shows an answer to; it knows the token that the request was sent with."""
 
     def __init__(self, carto_auth: RequestAuth | None, token: str) -> None:
         self._carto_auth = carto_auth
-        self.token = token
-
-    def is_refused_by(self, response: Any) -> bool:
-        """Whether the API did not accept it, of all that an answer's request may have carried.
-
-        After a redirect to elsewhere it carries no token of ours any more, and must get none: whoever sent
-        it along, even back to the API, is not the caller.
-        """
-        request = response.request
-        return (
-            self._carto_auth is not None
-            and response.status_code == 401
-            and request.headers.get("Authorization") == _bearer(self.token)
-            and self._carto_auth._is_for_the_api(request)
-        )
-
-    def renew_in(self, request: Any) -> bool:
-        """Put another token into ``request``; ``False`` if there is none, or if it cannot be sent again."""
-        another = self._carto_auth._token_instead_of(self.token) if self._carto_auth is not None else None
-        if another is None or not _can_be_repeated(request):
-            return False
-        _with_token(request, another)
-        return True
+        self._token = token
 
     def __call__(self, response: Any, **options: Any) -> Any:
         """The answer to use; ``options`` are those that the request was sent with."""
         again = response.request.copy()
         try:
-            if not self.is_refused_by(response) or not self.renew_in(again):
+            if self._carto_auth is None or not self._carto_auth._repeats(again, self._token, response):
                 return response
         except BaseException:
             response.close()  # nobody will see it, and so nobody else can close it
@@ -184,7 +168,7 @@ class _Sent:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A response that is pickled, as caches do, takes its hooks along, and must not take credentials.
-        return _Sent, (None, "")
+        return _Hook, (None, "")
 
 
 def base_url_for(auth: RequestAuth, what: str) -> str:
@@ -210,23 +194,21 @@ def with_renewal(auth: RequestAuth, ask: Callable[[str], _Answer]) -> _Answer:
     """
     token = auth.get_access_token()
     try:
-        return ask(token)
-    except Unauthorized as error:
-        another = auth._token_instead_of(token) if error.status == 401 else None
-        if another is None:
-            raise auth._advised(error) from None
-    try:
+        try:
+            return ask(token)
+        except Unauthorized as error:
+            another = auth._token_instead_of(token) if error.status == 401 else None
+            if another is None:
+                raise
         return ask(another)
     except Unauthorized as error:
-        raise auth._advised(error) from None
+        if error.status == 401 and error.remedy is None:
+            error.remedy = auth._account.source.advice
+        raise
 
 
 def _bearer(token: str) -> str:
     return f"Bearer {token}"
-
-
-def _with_token(request: Any, token: str) -> None:
-    request.headers["Authorization"] = _bearer(token)
 
 
 def _can_be_repeated(request: Any) -> bool:
@@ -239,27 +221,16 @@ def _can_be_repeated(request: Any) -> bool:
 
 def _origin(url: str) -> tuple[str, str, int | None] | None:
     """Scheme, host and port (RFC 6454 section 4); ``None`` for what is no plain address."""
-    from urllib.parse import urlsplit
-
-    try:
-        parts = urlsplit(url)
-        port = parts.port or _PORTS.get(parts.scheme)
-    except ValueError:
-        return None
+    parts = split_url(url)
     if not parts.hostname or "\\" in url:
         return None
-    return parts.scheme, parts.hostname, port
+    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
 async def _in_thread(function: Callable[..., _Answer], *arguments: Any) -> _Answer:
     """Call ``function``, which may wait, while the event loop goes on. A cancellation does not wait for it."""
-    try:
-        # httpx itself depends on it, and it knows whether this is asyncio or trio.
-        from anyio import to_thread
-    except ImportError:
-        import asyncio
+    from anyio import to_thread  # httpx itself depends on it, and it knows whether this is asyncio or trio
 
-        return await asyncio.to_thread(function, *arguments)
     return await to_thread.run_sync(function, *arguments, abandon_on_cancel=True)
 
 

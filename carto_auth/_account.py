@@ -229,17 +229,9 @@ class Account:
 
     def _drop_refresh_token(self) -> None:
         """Keep no refresh token that its server refuses; the access token beside it may be good."""
-        token = self.token
-        if token is None:
-            return
-        self.token = token.replaced(refresh_token=None)
-        if not token.is_over():
+        if self.token is not None:
+            self.token = self.token.replaced(refresh_token=None)
             self.keep()
-            return
-        try:
-            self.store.forget()
-        except OSError as error:
-            _log.debug("the refused refresh token stays in the cache (%s)", error.strerror)
 
     # ---- taking and keeping --------------------------------------------------------------------
 
@@ -325,11 +317,9 @@ class Account:
         try:
             self.source.revoke(refresh_token)
         except CredentialsError as error:
-            raise CredentialsError(
-                f"The login is forgotten here, but CARTO did not revoke it: {error.message}",
-                remedy="A copy of it stays good at CARTO. Log in and log out again to try once more.",
-                status=error.status,
-            ) from None
+            error.message = f"The login is forgotten here, but CARTO did not revoke it: {error.message}"
+            error.remedy = "A copy of it stays good at CARTO. Log in and log out again to try once more."
+            raise
 
     def copied(self) -> Account:
         """An account that goes its own way: without the refresh token, which must not be used twice."""

@@ -211,11 +211,8 @@ def parse_token_answer(answer: Mapping[str, Any], now: float) -> dict[str, Any]:
     token_type = answer.get("token_type", "Bearer")
     if not isinstance(token_type, str) or token_type.lower() != "bearer":
         raise _unusable("CARTO's answer holds a token of another type than Bearer.")
-    info: dict[str, Any] = {
-        "access_token": token,
-        "expiration": _expiration(token, answer.get("expires_in"), now),
-        "issued_at": int(now),
-    }
+    expiration = _expiration(token, answer.get("expires_in"), now)
+    info: dict[str, Any] = {"access_token": token, "expiration": expiration, "issued_at": int(now)}
     if is_usable_token(answer.get("refresh_token")):
         info["refresh_token"] = answer["refresh_token"]
     return info
@@ -225,20 +222,10 @@ def _expiration(token: str, expires_in: object, now: float) -> int:
     counted = now + float(expires_in) if is_time(expires_in) else None
     end = _end(jwt_claims(token), counted if is_time(counted) else None, int(now))
     if end is None or end <= now:
-        raise _unusable(
-            f"CARTO's answer does not say for how long the token is good (expires_in is {_described(expires_in)})."
-        )
+        seen = "missing" if expires_in is None else "no possible number of seconds"
+        raise _unusable(f"CARTO's answer does not say for how long the token is good (expires_in is {seen}).")
     return int(end)
 
 
 def _unusable(message: str) -> InvalidAnswer:
     return InvalidAnswer(message, remedy="Try again. If it happens again, ask who runs your CARTO.", status=200)
-
-
-def _described(value: object) -> str:
-    """What kind of thing a server sent, without showing a text of any length."""
-    if value is None:
-        return "missing"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return f"a {type(value).__name__}, not a number"
-    return str(value) if abs(value) < LATEST_TIME else "no possible number of seconds"

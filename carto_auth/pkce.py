@@ -243,13 +243,11 @@ class CartoPKCE:
             "code_challenge": self.attempt.challenge,
             "code_challenge_method": "S256",
             "state": self.attempt.state,
+            "scope": self._services.scope,
+            "organization": self._find_organization(),
         }
-        if self._services.scope:
-            parameters["scope"] = self._services.scope
-        organization_id = self._find_organization()
-        if organization_id:
-            parameters["organization"] = organization_id
-        return f"{self._services.authorize_url}?{urlencode(parameters)}"
+        given = {name: value for name, value in parameters.items() if value or name == "state"}
+        return f"{self._services.authorize_url}?{urlencode(given)}"
 
     def _find_organization(self) -> str:
         """The id of the organization that was asked for; ``""`` when none was, or when it has no single sign-on."""
@@ -425,10 +423,7 @@ class CartoPKCE:
         }
         try:
             answer = _http.post_form(
-                self._services.token_url,
-                form,
-                repeatable=False,
-                failure="CARTO did not accept the access code",
+                self._services.token_url, form, repeatable=False, failure="CARTO did not accept the access code"
             )
         except Unauthorized as error:
             error.remedy = error.remedy or "A code works once, and only for a short time: begin a new login."

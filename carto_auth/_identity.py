@@ -30,25 +30,14 @@ class Identity(Value):
         restriction: of a restricted token, a digest of what it may do.
     """
 
-    def __init__(
-        self,
-        mode: str,
-        token_endpoint: str,
-        audience: str,
-        client_id: str,
-        organization: str = "",
-        api_base_url: str = "",
-        account: str = "",
-        restriction: str = "",
-    ) -> None:
-        self.mode = mode
-        self.token_endpoint = token_endpoint
-        self.audience = audience
-        self.client_id = client_id
-        self.organization = organization
-        self.api_base_url = api_base_url
-        self.account = account
-        self.restriction = restriction
+    mode: str
+    token_endpoint: str
+    audience: str
+    client_id: str
+    organization: str = ""
+    api_base_url: str = ""
+    account: str = ""
+    restriction: str = ""
 
     @classmethod
     def of_person(cls, services: Services, organization: str | None) -> Identity:

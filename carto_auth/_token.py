@@ -52,21 +52,13 @@ class Token(Value):
         refresh_token: what renews it without a person, or ``None``.
     """
 
-    secret_fields: tuple[str, ...] = ("text", "refresh_token")
+    secret_fields = ("text", "refresh_token")
 
-    def __init__(
-        self,
-        text: str,
-        end: float | None,
-        due: float,
-        issued_at: float | None = None,
-        refresh_token: str | None = None,
-    ) -> None:
-        self.text = text
-        self.end = end
-        self.due = due
-        self.issued_at = issued_at
-        self.refresh_token = refresh_token
+    text: str
+    end: float | None
+    due: float
+    issued_at: float | None = None
+    refresh_token: str | None = None
 
     @classmethod
     def of(

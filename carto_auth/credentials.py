@@ -36,12 +36,11 @@ _CLI_REMEDY = "Run: carto auth login"
 class M2MCredentials(Value):
     """What an M2M application logs in with; ``repr`` hides the secret. No API base URL is one that has to be found."""
 
-    secret_fields: tuple[str, ...] = ("client_secret",)
+    secret_fields = ("client_secret",)
 
-    def __init__(self, api_base_url: str | None, client_id: str, client_secret: str) -> None:
-        self.api_base_url = api_base_url
-        self.client_id = client_id
-        self.client_secret = client_secret
+    api_base_url: str | None
+    client_id: str
+    client_secret: str
 
 
 class Source(Value):
@@ -55,11 +54,10 @@ class Source(Value):
         seen: what was seen there: ``"CARTO_API_TOKEN is not set"``.
     """
 
-    def __init__(self, kind: str, name: str, is_there: bool, seen: str) -> None:
-        self.kind = kind
-        self.name = name
-        self.is_there = is_there
-        self.seen = seen
+    kind: str
+    name: str
+    is_there: bool
+    seen: str
 
 
 # ---- which one wins ------------------------------------------------------------------------------
@@ -284,12 +282,11 @@ def _value(content: dict[str, Any], name: str, place: str) -> str:
 class CliLogin(Value):
     """What the CARTO CLI keeps of a login: its token, and the tenant that it is for."""
 
-    secret_fields: tuple[str, ...] = ("access_token",)
+    secret_fields = ("access_token",)
 
-    def __init__(self, access_token: str, tenant_id: str, tenant_domain: object) -> None:
-        self.access_token = access_token
-        self.tenant_id = tenant_id
-        self.tenant_domain = tenant_domain
+    access_token: str
+    tenant_id: str
+    tenant_domain: object
 
     @property
     def is_self_hosted(self) -> bool:

@@ -131,12 +131,11 @@ class Attempt(Value):
         verifier: the secret that ties the code to this program (RFC 7636 section 4.1); ``None`` before it begins.
     """
 
-    secret_fields: tuple[str, ...] = ("state", "verifier")
+    secret_fields = ("state", "verifier")
 
-    def __init__(self, redirect_uri: str, state: str | None = None, verifier: str | None = None) -> None:
-        self.redirect_uri = redirect_uri
-        self.state = state
-        self.verifier = verifier
+    redirect_uri: str
+    state: str | None = None
+    verifier: str | None = None
 
     @property
     def challenge(self) -> str | None:

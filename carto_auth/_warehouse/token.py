@@ -39,7 +39,7 @@ _NOT_THERE = (
 class WarehouseToken(Value):
     """What CARTO's warehouse is reached with; ``expiration`` is until when it is used, POSIX seconds."""
 
-    secret_fields: tuple[str, ...] = ("token",)
+    secret_fields = ("token",)
 
     def __init__(self, project_id: str, token: str, expiration: float) -> None:
         self.project_id = project_id

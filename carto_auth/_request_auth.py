@@ -53,10 +53,10 @@ class RequestAuth:
         Raises:
             CredentialsError: there is no token, or no API base URL.
         """
-        token = self._authorize(request)
+        sent = self._authorize(request)
         register_hook = getattr(request, "register_hook", None)
-        if token is not None and register_hook is not None:
-            register_hook("response", _Hook(self, token))
+        if sent is not None and register_hook is not None:
+            register_hook("response", sent)
         return request
 
     # ---- httpx ---------------------------------------------------------------------------------
@@ -67,18 +67,18 @@ class RequestAuth:
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """The requests that ``httpx.Client`` sends for ``request``: itself, and its repetition after a 401."""
-        token = self._authorize(request)
+        sent = self._authorize(request)
         response = yield request
-        if self._repeats(response.request, token, response):
+        if sent is not None and sent.is_repeated(response.request, response):
             yield response.request
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """As :meth:`sync_auth_flow`, for ``httpx.AsyncClient``: its event loop goes on during a renewal."""
         if self._is_for_the_api(request) and not self._is_fresh():
             await _in_thread(self.get_access_token)
-        token = self._authorize(request)
+        sent = self._authorize(request)
         response = yield request
-        if response.status_code == 401 and await _in_thread(self._repeats, response.request, token, response):
+        if sent and response.status_code == 401 and await _in_thread(sent.is_repeated, response.request, response):
             yield response.request
 
     @property  # type: ignore[misc]  # for the type checker, object has it as a plain attribute
@@ -111,27 +111,13 @@ class RequestAuth:
         token = self._account.token
         return token is not None and time.time() < token.due
 
-    def _authorize(self, request: Any) -> str | None:
-        """Give ``request`` the bearer header if it is for the API: with the token that is returned."""
-        token = self.get_access_token() if self._is_for_the_api(request) else None
-        if token is not None:
-            request.headers["Authorization"] = _bearer(token)
-        return token
-
-    def _repeats(self, request: Any, token: str | None, response: Any) -> bool:
-        """Whether ``request`` is to be sent, with another token: the API has refused the one that it was sent with.
-
-        After a redirect to elsewhere a request carries no token of ours any more, and must get none: whoever sent
-        it along, even back to the API, is not the caller.
-        """
-        sent = response.request
-        if token is None or response.status_code != 401 or sent.headers.get("Authorization") != _bearer(token):
-            return False
-        another = self._token_instead_of(token) if self._is_for_the_api(sent) else None
-        if another is None or not _can_be_repeated(request):
-            return False
-        request.headers["Authorization"] = _bearer(another)
-        return True
+    def _authorize(self, request: Any) -> _Sent | None:
+        """Give ``request`` the bearer header if it is for the API: with the token that it has now."""
+        if not self._is_for_the_api(request):
+            return None
+        sent = _Sent(self, self.get_access_token())
+        request.headers["Authorization"] = _bearer(sent.token)
+        return sent
 
     def _is_for_the_api(self, request: Any) -> bool:
         base_url = base_url_for(self, "auth=")
@@ -143,18 +129,34 @@ class RequestAuth:
 
 
 @clears_its_frames
-class _Hook:
-    """What ``requests`` shows an answer to; it knows the token that the request was sent with."""
+class _Sent:
+    """The token that a request was sent with. It is the hook, too, by which ``requests`` shows an answer."""
 
     def __init__(self, carto_auth: RequestAuth | None, token: str) -> None:
         self._carto_auth = carto_auth
-        self._token = token
+        self.token = token
+
+    def is_repeated(self, request: Any, response: Any) -> bool:
+        """Whether ``request``, a copy of the one that was answered, is to be sent with the token that it now has.
+
+        That is so where the API refused the token, and there is another one. After a redirect to elsewhere a request
+        carries no token of ours any more, and must get none: whoever sent it along, even back to the API, is not the
+        caller.
+        """
+        auth, headers = self._carto_auth, response.request.headers
+        if auth is None or response.status_code != 401 or headers.get("Authorization") != _bearer(self.token):
+            return False
+        another = auth._token_instead_of(self.token) if auth._is_for_the_api(response.request) else None
+        if another is None or not _can_be_repeated(request):
+            return False
+        request.headers["Authorization"] = _bearer(another)
+        return True
 
     def __call__(self, response: Any, **options: Any) -> Any:
         """The answer to use; ``options`` are those that the request was sent with."""
         again = response.request.copy()
         try:
-            if self._carto_auth is None or not self._carto_auth._repeats(again, self._token, response):
+            if not self.is_repeated(again, response):
                 return response
         except BaseException:
             response.close()  # nobody will see it, and so nobody else can close it
@@ -168,7 +170,7 @@ class _Hook:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A response that is pickled, as caches do, takes its hooks along, and must not take credentials.
-        return _Hook, (None, "")
+        return _Sent, (None, "")
 
 
 def base_url_for(auth: RequestAuth, what: str) -> str:

@@ -183,15 +183,9 @@ def find_m2m(
         return _checked_m2m(given, "the arguments", services)
     if filepath is not None:
         return _m2m_file(filepath, services)
-    there = [pair for pair in map(_from_environment, ("client_id", "client_secret")) if pair]
-    if len(there) == 2:
-        content = {"client_id": there[0][1], "client_secret": there[1][1]}
-        return _checked_m2m(content, "the environment", services)
+    there = {name: found[1] for name in ("client_id", "client_secret") if (found := _from_environment(name))}
     if there:
-        missing = "CARTO_CLIENT_ID" if "SECRET" in there[0][0] else "CARTO_CLIENT_SECRET"
-        raise MissingCredential(
-            f"The environment has {there[0][0]}, but not {missing}.", remedy=f"Set it too. {_WHERE_THEY_ARE}"
-        )
+        return _checked_m2m(there, "the environment (CARTO_CLIENT_ID, CARTO_CLIENT_SECRET)", services)
     file = default_file()
     if file is not None:
         return _m2m_file(file, services)

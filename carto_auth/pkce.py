@@ -23,18 +23,8 @@ if TYPE_CHECKING:
     from carto_auth._login.response import AuthorizationResponse
     from carto_auth.errors import LoginRequired
 
-__all__ = [
-    "AUDIENCE",
-    "CLIENT_ID",
-    "OAUTH_AUTHORIZE_URL",
-    "OAUTH_TOKEN_URL",
-    "REDIRECT_URI",
-    "REDIRECT_URI_CLI",
-    "CartoPKCE",
-    "PendingLogin",
-    "get_oauth_token_info",
-    "refresh_oauth_token_info",
-]
+__all__ = ["CartoPKCE", "PendingLogin", "get_oauth_token_info", "refresh_oauth_token_info"]
+__all__ += ["AUDIENCE", "CLIENT_ID", "OAUTH_AUTHORIZE_URL", "OAUTH_TOKEN_URL", "REDIRECT_URI", "REDIRECT_URI_CLI"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,28 +16,11 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from carto_auth import _http, _log
+from carto_auth import _http, _log, errors
 from carto_auth._stores import Entry, Lock, Store
-from carto_auth._token import (
-    ACCOUNT_CLAIM,
-    LATEST_TIME,
-    Token,
-    is_time,
-    is_token_expired,
-    is_usable_token,
-    jwt_claims,
-    jwt_expiration,
-)
+from carto_auth._token import ACCOUNT_CLAIM, LATEST_TIME, Token, is_time, is_usable_token, jwt_claims, jwt_expiration
 from carto_auth._trust import split_url
 from carto_auth._value import Value
-from carto_auth.errors import (
-    CredentialsError,
-    InvalidAnswer,
-    RateLimited,
-    ServiceUnavailable,
-    ServiceUnreachable,
-    Unauthorized,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,7 +186,7 @@ class RestrictedTokens:
         """Whether the token was neither deleted nor changed. Where CARTO cannot tell just now, it is taken for good."""
         try:
             resource = self._find("GET", token, "CARTO did not say whether the restricted token is still good")
-        except (ServiceUnreachable, ServiceUnavailable, RateLimited) as error:
+        except (errors.ServiceUnreachable, errors.ServiceUnavailable, errors.RateLimited) as error:
             _log.debug("using the kept restricted token unchecked: %s", error.message)
             return True
         return resource is not None and self._restriction.is_told_by(resource)
@@ -212,7 +195,7 @@ class RestrictedTokens:
         answer = self._request("POST", None, self._restriction.body(), "CARTO made no restricted token")
         text = answer.get("token")
         if not is_usable_token(text):
-            raise InvalidAnswer(
+            raise errors.InvalidAnswer(
                 "CARTO's answer holds no restricted token that can be used.",
                 remedy="Try again. If it happens again, ask CARTO's support.",
                 status=200,
@@ -231,7 +214,7 @@ class RestrictedTokens:
         """The answer about a token; ``None`` if CARTO does not know it."""
         try:
             return self._request(method, token, None, failure)
-        except CredentialsError as error:
+        except errors.CredentialsError as error:
             if error.status != 404:
                 raise
         return None
@@ -244,10 +227,10 @@ class RestrictedTokens:
                 return _http.request_json(
                     method, url, access_token=access_token, body=body, hidden=token, failure=failure
                 )
-            except RateLimited as error:
+            except errors.RateLimited as error:
                 error.remedy = f"{_TOO_MANY} {error.remedy}"
                 raise
-            except Unauthorized as error:
+            except errors.Unauthorized as error:
                 if jwt_expiration(access_token) is None:  # an OAuth token of CARTO's is a JWT that ends
                     error.remedy = error.remedy or _NO_LOGIN
                 elif error.status == 403:
@@ -301,6 +284,6 @@ def _text(value: Any, name: str) -> str:
 def _time(expiration: Any) -> int:
     if isinstance(expiration, datetime):
         raise TypeError("expiration must be POSIX seconds, not a datetime: pass its .timestamp()")
-    if not is_time(expiration) or is_token_expired(expiration):
+    if not is_time(expiration) or expiration <= time.time():
         raise ValueError("expiration must be POSIX seconds, in the future and before the year 10000")
     return int(expiration)

@@ -9,14 +9,5 @@ from carto_auth.m2m import get_m2m_token_info
 from carto_auth.pkce import get_oauth_token_info
 from carto_auth.warehouse import api_headers
 
-__all__ = [
-    "api_headers",
-    "get_api_base_url",
-    "get_cache_filepath",
-    "get_home_dir",
-    "get_m2m_token_info",
-    "get_oauth_token_info",
-    "is_token_expired",
-    "load_cache_file",
-    "save_cache_file",
-]
+__all__ = ["api_headers", "get_api_base_url", "get_m2m_token_info", "get_oauth_token_info", "is_token_expired"]
+__all__ += ["get_cache_filepath", "get_home_dir", "load_cache_file", "save_cache_file"]

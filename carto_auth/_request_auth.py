@@ -74,7 +74,7 @@ class RequestAuth:
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """As :meth:`sync_auth_flow`, for ``httpx.AsyncClient``: its event loop goes on during a renewal."""
-        if self._is_for_the_api(request) and not self._is_fresh():
+        if self._is_for_the_api(request) and time.time() >= self._account.token.due:
             await _in_thread(self.get_access_token)
         sent = self._authorize(request)
         response = yield request
@@ -99,17 +99,12 @@ class RequestAuth:
         """
         account = self._account
         token = account.token
-        if token is not None and token.text == refused:
+        if token.text == refused:
             if account.has_just_replaced_a_refused_token() or not account.source.renews_quietly(token):
                 return None
             account.renew(token, refused=True)
         another = self.get_access_token()
         return another if another != refused else None
-
-    def _is_fresh(self) -> bool:
-        """Whether :meth:`get_access_token` has an answer without asking anybody."""
-        token = self._account.token
-        return token is not None and time.time() < token.due
 
     def _authorize(self, request: Any) -> _Sent | None:
         """Give ``request`` the bearer header if it is for the API: with the token that it has now."""

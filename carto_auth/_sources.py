@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from carto_auth._services import Services
     from carto_auth._stores import Entry, Store
     from carto_auth._token import Token
+    from carto_auth.credentials import M2MCredentials
 
     class Seams(Protocol):
         """The functions that a program may have replaced; see :mod:`carto_auth.auth`."""
@@ -64,15 +65,15 @@ class TokenSource:
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
 
-    def renews_quietly(self, token: Token | None) -> bool:
+    def renews_quietly(self, token: Token) -> bool:
         """Whether a new token can be had in place of ``token`` without asking a person."""
         return False
 
-    def patience(self, token: Token | None) -> float:
+    def patience(self, token: Token) -> float:
         """Seconds to wait for another process that is getting the token that follows ``token``."""
         return RENEWAL_WAIT_SECONDS
 
-    def quietly(self, token: Token | None) -> dict[str, Any] | None:
+    def quietly(self, token: Token) -> dict[str, Any] | None:
         """A new token info, without asking a person; ``None`` where only a person can help.
 
         Raises:
@@ -80,7 +81,7 @@ class TokenSource:
         """
         return None
 
-    def by_a_person(self, token: Token | None) -> dict[str, Any]:
+    def by_a_person(self, token: Token) -> dict[str, Any]:
         """A new token info in place of ``token``, from a person's login.
 
         Raises:
@@ -130,26 +131,17 @@ class M2MSource(_AskingSource):
 
     advice = "The token was refused although it is new. Try again; if it happens again, ask CARTO's support."
 
-    def __init__(
-        self,
-        seams: Seams,
-        services: Services,
-        client_id: str | None,
-        client_secret: str | None,
-        api_base_url: str | None,
-        *,
-        finds_base_url: bool = False,
-    ) -> None:
-        super().__init__(Identity.of_application(services, client_id, api_base_url), seams, services, finds_base_url)
-        self.sharing_key = self.identity, client_secret
-        self._client_id = client_id
-        self._client_secret = client_secret
+    def __init__(self, seams: Seams, services: Services, known: M2MCredentials, finds_base_url: bool) -> None:
+        identity = Identity.of_application(services, known.client_id, known.api_base_url)
+        super().__init__(identity, seams, services, finds_base_url)
+        self.sharing_key = identity, known.client_secret
+        self._known = known
 
-    def renews_quietly(self, token: Token | None) -> bool:
-        return bool(self._client_id and self._client_secret)
+    def renews_quietly(self, token: Token) -> bool:
+        return bool(self._known.client_id and self._known.client_secret)
 
-    def quietly(self, token: Token | None) -> dict[str, Any]:
-        return self._seams.get_m2m_token(self._client_id, self._client_secret, self._services)
+    def quietly(self, token: Token) -> dict[str, Any]:
+        return self._seams.get_m2m_token(self._known.client_id, self._known.client_secret, self._services)
 
     def base_url(self, access_token: str) -> str | None:
         try:
@@ -189,18 +181,18 @@ class LoginSource(_AskingSource):
         self._timeout = pkce.login_seconds(timeout)
         self._home = os.getpid(), _PROCESS
 
-    def renews_quietly(self, token: Token | None) -> bool:
-        return token is not None and token.refresh_token is not None and self._is_at_home()
+    def renews_quietly(self, token: Token) -> bool:
+        return token.refresh_token is not None and self._is_at_home()
 
-    def patience(self, token: Token | None) -> float:
+    def patience(self, token: Token) -> float:
         if self.renews_quietly(token):
             return RENEWAL_WAIT_SECONDS
         if self._interactive is False or not self._is_at_home() or not self._seams.may_log_in():
             return 0.0
         return RENEWAL_WAIT_SECONDS + min(self._timeout, pkce.LONGEST_WAIT_SECONDS)
 
-    def quietly(self, token: Token | None) -> dict[str, Any] | None:
-        if token is None or token.refresh_token is None or not self._is_at_home():
+    def quietly(self, token: Token) -> dict[str, Any] | None:
+        if token.refresh_token is None or not self._is_at_home():
             return None
         try:
             return pkce.refresh_oauth_token_info(token.refresh_token, services=self._services)
@@ -211,7 +203,7 @@ class LoginSource(_AskingSource):
                 raise
         return None
 
-    def by_a_person(self, token: Token | None) -> dict[str, Any]:
+    def by_a_person(self, token: Token) -> dict[str, Any]:
         try:
             if not self._is_at_home():
                 raise pkce.login_required("this object is a copy that came from another process")
@@ -220,7 +212,7 @@ class LoginSource(_AskingSource):
             newer = {"interactive": self._interactive, "timeout": self._timeout, "services": self._services}
             return self._seams.log_in(self._open_browser, self._org, **newer)
         except LoginRequired:
-            if self._finds_base_url or token is None or jwt_claims(token.text):
+            if self._finds_base_url or not token.text or jwt_claims(token.text):
                 raise
         # The token was no login's: it came with the constructor.
         raise CredentialsError(
@@ -256,7 +248,7 @@ class CliSource(TokenSource):
         super().__init__(identity)
         self._profile = profile
 
-    def quietly(self, token: Token | None) -> dict[str, Any]:
+    def quietly(self, token: Token) -> dict[str, Any]:
         text = cli_login(self._profile).access_token
         expiration = jwt_expiration(text) or LATEST_TIME
         if is_token_expired(expiration):
@@ -275,5 +267,5 @@ class FixedSource(TokenSource):
         self.advice = advice
         self._ended = ended
 
-    def quietly(self, token: Token | None) -> dict[str, Any]:
+    def quietly(self, token: Token) -> dict[str, Any]:
         raise CredentialsError(self._ended, remedy=self.advice)

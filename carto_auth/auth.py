@@ -7,15 +7,14 @@ from functools import partial
 
 from carto_auth import cache, credentials, discovery, m2m, pkce
 from carto_auth._account import Account
+from carto_auth._facade import Facade
 from carto_auth._frames import clears_its_frames
 from carto_auth._identity import Identity
-from carto_auth._names import Names
 from carto_auth._request_auth import RequestAuth, base_url_for, with_renewal
 from carto_auth._services import Services
 from carto_auth._sources import CliSource, FixedSource, LoginSource, M2MSource, TokenSource
-from carto_auth._stores import Entry, Store, default_store, store_at, store_elsewhere
+from carto_auth._stores import NO_TOKEN, Entry, Store, default_store, store_at, store_elsewhere
 from carto_auth._token import LATEST_TIME, Token, given_time
-from carto_auth._travel import Travels
 from carto_auth._trust import normalized_base_url
 from carto_auth.cache import load_cache_file, save_cache_file
 from carto_auth.discovery import get_api_base_url
@@ -81,7 +80,7 @@ class _Seams:
 
 
 @clears_its_frames
-class CartoAuth(Travels, Names, RequestAuth):
+class CartoAuth(Facade, RequestAuth):
     """A CARTO account's access token, kept and renewed, and what it opens.
 
     Use :meth:`from_oauth` for a person, :meth:`from_m2m` for a job. The constructor itself takes what is known already;
@@ -151,8 +150,8 @@ class CartoAuth(Travels, Names, RequestAuth):
         known = services or Services.from_environment()
         source: TokenSource
         if self._mode == "m2m":
-            application = (self._client_id, self._client_secret, api_base_url)
-            source = M2MSource(SEAMS, known, *application, finds_base_url=finds_base_url)
+            application = credentials.M2MCredentials(api_base_url, self._client_id, self._client_secret)
+            source = M2MSource(SEAMS, known, application, finds_base_url)
         else:
             source = LoginSource(SEAMS, known, self._org, self._open_browser, finds_base_url=finds_base_url, **asking)
         self._get_from(source, known, api_base_url)
@@ -410,7 +409,7 @@ class CartoAuth(Travels, Names, RequestAuth):
             CredentialsError: no new token could be had. A token that is still good is returned instead.
         """
         token = self._account.token
-        if token is not None and time.time() < token.due:
+        if time.time() < token.due:
             return token.text
         return self._account.good_token()
 
@@ -579,7 +578,7 @@ class RestrictedAuth(CartoAuth):
             CredentialsError: CARTO did not take it back, or this is a copy that came from another process.
         """
         token = self._account.token
-        if token is None:
+        if not token.text:
             return False
         if self._tokens is None:
             raise CredentialsError(
@@ -588,7 +587,7 @@ class RestrictedAuth(CartoAuth):
             )
         known = self._tokens.delete(token.text)
         self._account.source = _restricted(self._services, "was deleted")
-        self._account.token = None
+        self._account.token = NO_TOKEN
         return known
 
     def __getstate__(self) -> dict[str, Any]:

@@ -39,8 +39,8 @@ class M2MCredentials(Value):
     secret_fields = ("client_secret",)
 
     api_base_url: str | None
-    client_id: str
-    client_secret: str
+    client_id: str | None
+    client_secret: str | None
 
 
 class Source(Value):
@@ -357,8 +357,16 @@ def holds_content(text: str) -> bool:
 
 
 def _json_object(path: str, remedy: str) -> dict[str, Any]:
-    content, problem = _parsed(_read(path, remedy))
-    if problem:
+    raw, problem = _read(path, remedy), None
+    try:
+        content = json.loads(raw)  # UTF-16 too, in which some editors and shells write
+    except UnicodeDecodeError:
+        problem = "is not text in UTF-8"
+    except json.JSONDecodeError as error:
+        problem = f"is not valid JSON: {error.msg}, at line {error.lineno}, column {error.colno}"
+    except (RecursionError, ValueError):
+        problem = "is not valid JSON: it is nested too deeply, or has a number with too many digits"
+    if problem:  # not raised above, where the parser's error would carry the file's text along
         raise InvalidCredential(f"The credentials file {path} {problem}.", remedy="Fix it, or download it again.")
     if not isinstance(content, dict):
         # An AttributeError, as in carto-auth 0.2.0: none of the keys is there.
@@ -389,18 +397,3 @@ def _read(path: str, remedy: str) -> bytes:
 def _warn_of_readers(path: str, mode: int) -> None:
     if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o044:
         _log.warn_once(f"Others on this computer can read the credentials file {path}. Run: chmod 600 {path}")
-
-
-def _parsed(raw: bytes) -> tuple[object, str | None]:
-    """What a JSON file holds, and what is wrong with it, as the end of a sentence.
-
-    No error is raised here, because the parser's carries the file's text along.
-    """
-    try:
-        return json.loads(raw), None  # UTF-16 too, in which some editors and shells write
-    except UnicodeDecodeError:
-        return None, "is not text in UTF-8"
-    except json.JSONDecodeError as error:
-        return None, f"is not valid JSON: {error.msg}, at line {error.lineno}, column {error.colno}"
-    except (RecursionError, ValueError):
-        return None, "is not valid JSON: it is nested too deeply, or has a number with too many digits"

@@ -76,17 +76,15 @@ class Restriction(Value):
 
     def body(self) -> dict[str, Any]:
         """The body of the request that makes such a token."""
-        body: dict[str, Any] = {
+        moment = self.expiration and datetime.fromtimestamp(self.expiration, timezone.utc)
+        body = {
             "grants": [{"connection_name": connection, "source": source} for connection, source in self.grants],
             "allowed_apis": list(self.allowed_apis),
             "referers": list(self.referers),
+            "name": self.name,
+            "expiration_date": moment and moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
-        if self.name is not None:
-            body["name"] = self.name
-        if self.expiration is not None:
-            moment = datetime.fromtimestamp(self.expiration, timezone.utc)
-            body["expiration_date"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-        return body
+        return {name: value for name, value in body.items() if value is not None}
 
     def digest(self) -> str:
         """The same text for the same grants, APIs and referers in any order, and never for others.

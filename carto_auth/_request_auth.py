@@ -116,11 +116,8 @@ class RequestAuth:
 
     def _is_for_the_api(self, request: Any) -> bool:
         base_url = base_url_for(self, "auth=")
-        origin = _origin(base_url)
-        if origin is None or _origin(str(request.url)) != origin:
-            return False
         require_secure(base_url, "api_base_url")
-        return True
+        return _origin(str(request.url)) == _origin(base_url)
 
 
 @clears_its_frames
@@ -216,11 +213,9 @@ def _can_be_repeated(request: Any) -> bool:
     return isinstance(in_memory, type) and isinstance(request.stream, in_memory)
 
 
-def _origin(url: str) -> tuple[str, str, int | None] | None:
-    """Scheme, host and port (RFC 6454 section 4); ``None`` for what is no plain address."""
-    parts = split_url(url)
-    if not parts.hostname or "\\" in url:
-        return None
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port (RFC 6454 section 4); no host for what is no plain address."""
+    parts = split_url("" if "\\" in url else url)
     return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 

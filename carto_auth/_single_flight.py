@@ -70,16 +70,11 @@ class SingleFlight:
                 raise error
 
     def _lead(self, work: Callable[[bool], None], mine: Future[None]) -> None:
-        end: BaseException | None = None
         try:
             work(True)
         except BaseException as error:
-            end = error
-            raise
-        finally:
             del self._flights[os.getpid()]
-            if end is None:
-                mine.set_result(None)
-            else:
-                mine.set_exception(end)
-            end = None  # an error that a frame of its own traceback holds is not freed at once
+            mine.set_exception(error)
+            raise
+        del self._flights[os.getpid()]
+        mine.set_result(None)

@@ -137,13 +137,9 @@ def is_token_expired(expiration: float | None) -> bool:
 
 def is_usable_token(token: object) -> TypeGuard[str]:
     """Whether ``token`` can be sent in an Authorization header (RFC 6750 section 2.1) at all."""
-    return (
-        isinstance(token, str)
-        and 0 < len(token) <= LONGEST_TOKEN
-        and token.isascii()
-        and token.isprintable()
-        and " " not in token
-    )
+    if not isinstance(token, str) or not 0 < len(token) <= LONGEST_TOKEN:
+        return False
+    return token.isascii() and token.isprintable() and " " not in token
 
 
 def is_time(value: object) -> TypeGuard[float]:

@@ -79,8 +79,7 @@ def ca_bundle() -> str | None:
     if variable is None or os.path.exists(os.environ[variable]):
         return os.environ.get(variable or "")
     raise ServiceUnreachable(
-        f"There is no CA bundle {os.environ[variable]}, which {variable} names.",
-        remedy="Correct or unset the variable.",
+        f"There is no CA bundle {os.environ[variable]}, which {variable} names.", remedy="Correct or unset it."
     )
 
 

@@ -79,10 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         output.say("carto-auth: interrupted")
         return 130
-    except BrokenPipeError:  # whoever read our output has seen enough
-        output.discard()
     except OSError as error:
-        output.say(f"carto-auth: the output could not be written ({error.strerror or error})")
+        if not isinstance(error, BrokenPipeError):  # after which whoever read our output has seen enough
+            output.say(f"carto-auth: the output could not be written ({error.strerror or error})")
         output.discard()
     return 1
 

@@ -175,10 +175,7 @@ def find_m2m(
     """
     given = {name: value for name, value in passed.items() if value is not None}
     if given and filepath is not None:
-        raise CredentialsError(
-            "Both a credentials file and credentials were passed, and it is not clear which to use.",
-            remedy="Pass one of them.",
-        )
+        raise CredentialsError("Both a credentials file and credentials were passed.", remedy="Pass one of them.")
     if given:
         return _checked_m2m(given, "the arguments", services)
     if filepath is not None:
@@ -228,8 +225,7 @@ def _m2m_file(filepath: str | os.PathLike[str], services: Services) -> M2MCreden
     """The credentials in ``filepath``, a JSON object with ``api_base_url``, ``client_id`` and ``client_secret``."""
     if holds_content(os.fsdecode(filepath)):
         raise CredentialsFileNotFound(
-            "What was given as the path of a credentials file (as an argument, or in CARTO_CREDENTIALS_FILE) holds the "
-            "credentials themselves.",
+            "The path of a credentials file (as passed, or in CARTO_CREDENTIALS_FILE) holds the credentials themselves.",
             remedy="Write them to a file that only you can read, and give its path.",
         )
     path = os.path.expanduser(filepath)
@@ -255,13 +251,12 @@ def _checked_m2m(content: dict[str, Any], place: str, services: Services) -> M2M
 def _value(content: dict[str, Any], name: str, place: str) -> str:
     if name not in content:
         raise MissingCredential(f"There is no {name} in {place}.", remedy=_WHERE_THEY_ARE)
-    value = content[name]
-    text = value.strip() if isinstance(value, str) else ""
-    if not isinstance(value, str):
-        problem = f"is not text, but of type {type(value).__name__}"
-    elif not text:
+    text = content[name]
+    if not isinstance(text, str):
+        problem = f"is not text, but of type {type(text).__name__}"
+    elif not (text := text.strip()):
         problem = "is empty"
-    elif re.fullmatch(r"<.*>|\[.*\]|\$?\{.*\}|[xX.*-]{3,}", text):
+    elif not text.strip("xX.*-") or text.lstrip("$")[:1] + text[-1] in ("<>", "[]", "{}"):
         problem = "is still a placeholder"
     elif not text.isprintable():
         problem = "contains control characters"

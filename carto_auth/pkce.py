@@ -425,8 +425,7 @@ class CartoPKCE:
         """Compare the organization that a token names, if it names one, with the one that was asked for."""
         if self.org and organization_id and organization_id != self._find_organization():
             raise LoginFailed(
-                f"This login is to another organization ({organization_id}) than the one that was asked for "
-                f"({self.org!r}).",
+                f"This login is to another organization ({organization_id}) than was asked for ({self.org!r}).",
                 remedy=f"Log out at {self._services.app_url} in your browser, or correct the name. Then try again.",
             )
 

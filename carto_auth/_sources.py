@@ -158,10 +158,7 @@ class LoginSource(_AskingSource):
     that is presented twice ends the login of both (RFC 6819 section 5.2.2.3).
     """
 
-    advice = (
-        "The login was revoked or has ended. Call logout() on this object, or run: carto-auth logout. "
-        "Then log in again."
-    )
+    advice = "The login was revoked or has ended. Call logout() on this object, or run: carto-auth logout. Then log in."
 
     def __init__(
         self,

@@ -50,7 +50,7 @@ def _problem_of(url: str) -> str | None:
         return None
     # Such an address may hold a password or a token, or be one by mistake.
     can_be_shown = parts.hostname and not set("@?#") & set(url)
-    return f"{problem}: {_shown(url)}" if can_be_shown else problem
+    return f"{problem}: {url!r:.80}" if can_be_shown else problem
 
 
 def _is_plain_https(url: str) -> bool:
@@ -118,7 +118,7 @@ def require_credentials_base_url(named_by: str, url: str, *, by_carto: bool) -> 
     except UntrustedAddress as error:
         raise InvalidCredential(error.message, remedy=error.remedy) from None
     if by_carto and not url.lower().startswith("https://"):
-        raise InvalidCredential(f"The address in {named_by} is not https: {_shown(url)}.", remedy=WHERE_IT_IS)
+        raise InvalidCredential(f"The address in {named_by} is not https: {url!r:.80}.", remedy=WHERE_IT_IS)
     return url
 
 
@@ -199,11 +199,6 @@ def is_cartos_base_url(url: str) -> bool:
 def _is_plain(url: str) -> bool:
     dots = "/../" in f"{split_url(url).path}/"
     return url.isascii() and url.isprintable() and not set(url) & set(" \\?#@;%") and not dots
-
-
-def _shown(url: str) -> str:
-    """An address of the user's own for a message: on one line, and short."""
-    return repr(url) if len(repr(url)) <= 80 else f"{repr(url)[:77]}..."
 
 
 def split_url(url: str) -> SplitResult:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from carto_auth._login.pending import PendingLogin
     from carto_auth._warehouse.token import Warehouse
-    from carto_auth.restricted import RestrictedTokens, Restriction
+    from carto_auth.restricted import RestrictedTokens
 
     StrPath = str | os.PathLike[str]
 
@@ -204,9 +204,7 @@ class CartoAuth(Facade, RequestAuth):
         """
         org = credentials.organization(org)
         auth = cls("oauth", api_base_url=api_base_url, use_cache=use_cache, open_browser=open_browser, org=org)
-        auth._set_up(services, api_base_url, finds_base_url=True, interactive=interactive, timeout=timeout)
-        auth._start(cache_filepath)
-        return auth
+        return auth._start(cache_filepath, services, api_base_url, interactive=interactive, timeout=timeout)
 
     @classmethod
     def begin_oauth(
@@ -278,10 +276,7 @@ class CartoAuth(Facade, RequestAuth):
         known = services or Services.from_environment()
         passed = {"api_base_url": api_base_url, "client_id": client_id, "client_secret": client_secret}
         found = credentials.find_m2m(known, filepath, **passed)
-        auth = cls("m2m", use_cache=use_cache, **vars(found))
-        auth._set_up(known, found.api_base_url, finds_base_url=not found.api_base_url)
-        auth._start(cache_filepath)
-        return auth
+        return cls("m2m", use_cache=use_cache, **vars(found))._start(cache_filepath, known, found.api_base_url)
 
     @classmethod
     def from_m2m_token(cls, api_base_url: str, client_id: str, client_secret: str, use_cache: bool = True) -> Self:
@@ -386,11 +381,13 @@ class CartoAuth(Facade, RequestAuth):
             error.message = f"{credentials.nothing_good()} {error.message}"
             raise
 
-    def _start(self, cache_filepath: StrPath | None) -> None:
-        """Begin with the token that is kept at ``cache_filepath``, else in the default place, or with a new one."""
+    def _start(self, place: StrPath | None, services: Services | None, api_base_url: str | None, **asking: Any) -> Self:
+        """Begin with the token that is kept at ``place``, else in the default place, or with a new one."""
+        self._set_up(services, api_base_url, finds_base_url=True, **asking)
         identity = self._account.source.identity
-        self._keep_in(store_at(cache_filepath, identity) if cache_filepath else default_store(identity))
+        self._keep_in(store_at(place, identity) if place else default_store(identity))
         self._account.start()
+        return self
 
     # ---- using it ------------------------------------------------------------------------------
 
@@ -508,7 +505,7 @@ class CartoAuth(Facade, RequestAuth):
         base_url = normalized_base_url(base_url_for(self, "CARTO's Tokens API"))
         store = store_beside(self._account.store, self.get_access_token(), restriction, base_url)
         tokens = RestrictedTokens(restriction, store, base_url, partial(with_renewal, self))
-        return RestrictedAuth._made(self._services, restriction, tokens)
+        return RestrictedAuth._made(self._services, tokens)
 
     def logout(self) -> bool:
         """Forget this account's tokens, in memory and in the cache; revoke the refresh token if there is one.
@@ -551,13 +548,12 @@ class RestrictedAuth(CartoAuth):
     """
 
     _tokens: RestrictedTokens | None = None
-    _restriction: Restriction | None = None
 
     @classmethod
-    def _made(cls, services: Services, restriction: Restriction, tokens: RestrictedTokens) -> Self:
+    def _made(cls, services: Services, tokens: RestrictedTokens) -> Self:
         source = _restricted(services, "has come to its end")
         auth = cls._with_token(tokens.base_url, tokens.get(), source, services)
-        auth._tokens, auth._restriction = tokens, restriction
+        auth._tokens = tokens
         return auth
 
     def logout(self) -> bool:
@@ -595,8 +591,7 @@ class RestrictedAuth(CartoAuth):
         return {**super().__getstate__(), "_tokens": None}
 
     def __repr__(self) -> str:
-        grants = len(self._restriction.grants) if self._restriction else 0
-        return f"<RestrictedAuth to {grants} grant{'' if grants == 1 else 's'} {self._account.api_base_url}>"
+        return f"<RestrictedAuth {self._account.api_base_url}>"
 
 
 def _restricted(services: Services, end: str) -> FixedSource:

@@ -225,7 +225,7 @@ def _m2m_file(filepath: str | os.PathLike[str], services: Services) -> M2MCreden
     """The credentials in ``filepath``, a JSON object with ``api_base_url``, ``client_id`` and ``client_secret``."""
     if holds_content(os.fsdecode(filepath)):
         raise CredentialsFileNotFound(
-            "The path of a credentials file (as passed, or in CARTO_CREDENTIALS_FILE) holds the credentials themselves.",
+            "The path of a credentials file (passed, or in CARTO_CREDENTIALS_FILE) holds the credentials themselves.",
             remedy="Write them to a file that only you can read, and give its path.",
         )
     path = os.path.expanduser(filepath)
@@ -375,7 +375,9 @@ def _read(path: str, remedy: str) -> bytes:
     """The content of a file, or of a pipe such as a shell's ``<(...)``."""
     try:
         with open(path, "rb") as file:
-            _warn_of_readers(path, os.fstat(file.fileno()).st_mode)
+            mode = os.fstat(file.fileno()).st_mode
+            if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o044:
+                _log.warn_once(f"Others on this computer can read the credentials file {path}. Run: chmod 600 {path}")
             content = file.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
             raise ValueError(f"it is larger than {LARGEST_FILE // 1024} KiB")
@@ -387,8 +389,3 @@ def _read(path: str, remedy: str) -> bytes:
             remedy="Check the path and the file's permissions.",
         ) from None
     return content
-
-
-def _warn_of_readers(path: str, mode: int) -> None:
-    if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o044:
-        _log.warn_once(f"Others on this computer can read the credentials file {path}. Run: chmod 600 {path}")

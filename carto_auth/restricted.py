@@ -55,14 +55,7 @@ class Restriction(Value):
         TypeError, ValueError: one is not as it says there.
     """
 
-    def __init__(
-        self,
-        grants: Iterable[tuple[str, str]],
-        allowed_apis: Iterable[str],
-        referers: Iterable[str],
-        expiration: float | None,
-        name: str | None = None,
-    ) -> None:
+    def __init__(self, grants: Any, allowed_apis: Any, referers: Any, expiration: Any, name: Any = None) -> None:
         self.grants: tuple[tuple[str, str], ...] = _distinct(grants, "grants", _pair)
         self.allowed_apis: tuple[str, ...] = _distinct(allowed_apis, "allowed_apis", _text)
         self.referers: tuple[str, ...] = _distinct(referers, "referers", _origin)

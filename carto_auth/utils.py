@@ -1,7 +1,5 @@
 """The functions that carto-auth 0.2.0 documents, each from the module where it belongs."""
 
-from __future__ import annotations
-
 from carto_auth._token import is_token_expired
 from carto_auth.cache import get_cache_filepath, get_home_dir, load_cache_file, save_cache_file
 from carto_auth.discovery import get_api_base_url

@@ -139,9 +139,7 @@ def is_public_name(host: str) -> bool:
     )
 
 
-def tenant_url(
-    tenant_domain: object, named_hosts: Mapping[str, str], *, named_by: str = "CARTO's accounts service", shown: str
-) -> str:
+def tenant_url(tenant_domain: object, named_hosts: Mapping[str, str], *, named_by: str, shown: str) -> str:
     """The address of a tenant's own host, from the ``tenant_domain`` that the accounts API or the CARTO CLI gave.
 
     Args:

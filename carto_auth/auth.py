@@ -281,9 +281,8 @@ class CartoAuth(Facade, RequestAuth):
     @classmethod
     def from_m2m_token(cls, api_base_url: str, client_id: str, client_secret: str, use_cache: bool = True) -> Self:
         """What a public branch of carto-auth 0.2.0 calls :meth:`from_m2m` with credentials."""
-        return cls.from_m2m(
-            use_cache=use_cache, api_base_url=api_base_url, client_id=client_id, client_secret=client_secret
-        )
+        known = credentials.M2MCredentials(api_base_url, client_id, client_secret)
+        return cls.from_m2m(use_cache=use_cache, **vars(known))
 
     @classmethod
     def from_access_token(

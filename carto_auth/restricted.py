@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -155,10 +156,8 @@ class RestrictedTokens:
         with self._alone():
             entry = self._store.load()
             if entry is not None and entry.token.text == token:  # and not one that another process has put in its place
-                try:
+                with suppress(OSError):  # the next start finds out that CARTO does not know it
                     self._store.forget()
-                except OSError as error:  # the next start finds out that CARTO does not know it
-                    _log.debug("the deleted token stays in the cache: %s", error.strerror)
         return known
 
     def _alone(self) -> Lock:
@@ -186,11 +185,8 @@ class RestrictedTokens:
         answer = self._request("POST", None, self._restriction.body(), "CARTO made no restricted token")
         text = answer.get("token")
         if not is_usable_token(text):
-            raise errors.InvalidAnswer(
-                "CARTO's answer holds no restricted token that can be used.",
-                remedy="Try again. If it happens again, ask CARTO's support.",
-                status=200,
-            )
+            problem = "CARTO's answer holds no restricted token that can be used."
+            raise errors.InvalidAnswer(problem, remedy="Try again, or ask CARTO's support.", status=200)
         token = Token.of(text, self._restriction.expiration or LATEST_TIME)
         try:
             self._store.save(Entry(token, self.base_url))
@@ -213,16 +209,14 @@ class RestrictedTokens:
     def _request(self, method: str, token: str | None, body: dict[str, Any] | None, failure: str) -> dict[str, Any]:
         url = f"{self.base_url}/v3/tokens" + (f"/{quote(token, safe='')}" if token else "")
 
-        def ask(access_token: str) -> dict[str, Any]:
+        def ask(own: str) -> dict[str, Any]:
             try:
-                return _http.request_json(
-                    method, url, access_token=access_token, body=body, hidden=token, failure=failure
-                )
+                return _http.request_json(method, url, access_token=own, body=body, hidden=token, failure=failure)
             except errors.RateLimited as error:
                 error.remedy = f"{_TOO_MANY} {error.remedy}"
                 raise
             except errors.Unauthorized as error:
-                if jwt_expiration(access_token) is None:  # an OAuth token of CARTO's is a JWT that ends
+                if jwt_expiration(own) is None:  # an OAuth token of CARTO's is a JWT that ends
                     error.remedy = error.remedy or _NO_LOGIN
                 elif error.status == 403:
                     error.remedy = error.remedy or _NOT_ALLOWED

@@ -41,10 +41,9 @@ class WarehouseToken(Value):
 
     secret_fields = ("token",)
 
-    def __init__(self, project_id: str, token: str, expiration: float) -> None:
-        self.project_id = project_id
-        self.token = token
-        self.expiration = expiration
+    project_id: str
+    token: str
+    expiration: float
 
 
 class Warehouse:

@@ -256,7 +256,7 @@ def _value(content: dict[str, Any], name: str, place: str) -> str:
         problem = f"is not text, but of type {type(text).__name__}"
     elif not (text := text.strip()):
         problem = "is empty"
-    elif not text.strip("xX.*-") or text.lstrip("$")[:1] + text[-1] in ("<>", "[]", "{}"):
+    elif (len(text) > 2 and not text.strip("xX.*-")) or text.lstrip("$")[:1] + text[-1] in ("<>", "[]", "{}"):
         problem = "is still a placeholder"
     elif not text.isprintable():
         problem = "contains control characters"

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from carto_auth._identity import Identity
-    from carto_auth._sources import Seams, TokenSource
+    from carto_auth._sources import TokenSource
+    from carto_auth.auth import Seams
 
 
 #: Seconds until a renewal that failed while the token was still good is tried again.

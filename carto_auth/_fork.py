@@ -10,10 +10,9 @@ import os
 
 # threading.RLock, without the import of threading, for which a start with a good token has no use.
 from _thread import RLock, get_ident
+from functools import cache
 
 _importing = RLock()
-_forks_wait = False
-
 
 #: The threads that are importing. A signal handler in one of them would find half of a module.
 _importers: set[int] = set()
@@ -42,14 +41,13 @@ def import_whole(*modules: str) -> bool:
     return True
 
 
+@cache
 def _let_forks_wait() -> None:
     """Let each fork of this process wait for the imports, from now on.
 
     A fork takes logging's lock too, and the imports want it: that one must have been registered before, to
     be taken after ours. Two threads may both register, since a thread can take the lock twice.
     """
-    global _forks_wait
-    if not _forks_wait and hasattr(os, "register_at_fork"):
+    if hasattr(os, "register_at_fork"):
         release = _importing.release
         os.register_at_fork(before=_importing.acquire, after_in_parent=release, after_in_child=release)
-        _forks_wait = True

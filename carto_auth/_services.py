@@ -80,7 +80,7 @@ class Services(Value):
             UntrustedAddress: a variable holds an address that is neither https nor on this computer.
         """
         given = {name: value for name, variable in _VARIABLES.items() if (value := environment(variable))}
-        for name in given.keys() & {"auth_url", "accounts_url", "app_url"}:
+        for name in [name for name in given if name.endswith("_url")]:
             given[name] = given[name].rstrip("/")
             require_secure(given[name], _VARIABLES[name])
         return cls(**given)

@@ -16,23 +16,12 @@ from carto_auth.errors import CredentialsError, LoginRequired, ServerError, Unau
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Any
 
     from carto_auth._services import Services
-    from carto_auth._stores import Entry, Store
     from carto_auth._token import Token
+    from carto_auth.auth import Seams
     from carto_auth.credentials import M2MCredentials
-
-    class Seams(Protocol):
-        """The functions that a program may have replaced; see :mod:`carto_auth.auth`."""
-
-        def load(self, store: Store) -> Entry | None: ...
-        def save(self, store: Store, entry: Entry, api_base_url: str | None) -> None: ...
-        def log_in(self, open_browser: bool, org: str | None, **newer: Any) -> dict[str, Any]: ...
-        def may_log_in(self) -> bool: ...
-        def get_m2m_token(self, client_id: Any, client_secret: Any, services: Services) -> dict[str, Any]: ...
-        def find_api_base_url(self, access_token: str, services: Services) -> str: ...
-
 
 #: Seconds to wait for another process (or thread) that renews the same token: as long as a request may take.
 RENEWAL_WAIT_SECONDS = 60.0
@@ -156,26 +145,20 @@ class LoginSource(_AskingSource):
 
     It remembers the process that it was made in. A copy elsewhere asks nobody, and does not use the refresh token: one
     that is presented twice ends the login of both (RFC 6819 section 5.2.2.3).
+
+    ``asking`` is ``interactive`` and ``timeout``, as :func:`carto_auth.pkce.get_oauth_token_info` takes them.
     """
 
     advice = "The login was revoked or has ended. Call logout() on this object, or run: carto-auth logout. Then log in."
 
     def __init__(
-        self,
-        seams: Seams,
-        services: Services,
-        org: str | None,
-        open_browser: bool,
-        *,
-        interactive: bool | None = None,
-        timeout: float = pkce.LOGIN_SECONDS,
-        finds_base_url: bool = False,
+        self, seams: Seams, services: Services, org: str | None, open_browser: bool, finds_base_url: bool, **asking: Any
     ) -> None:
         super().__init__(Identity.of_person(services, org), seams, services, finds_base_url)
         self._org = org
         self._open_browser = open_browser
-        self._interactive = interactive
-        self._timeout = pkce.login_seconds(timeout)
+        self._asking = asking
+        self._seconds = pkce.login_seconds(asking.get("timeout", pkce.LOGIN_SECONDS))
         self._home = os.getpid(), _PROCESS
 
     def renews_quietly(self, token: Token) -> bool:
@@ -184,9 +167,9 @@ class LoginSource(_AskingSource):
     def patience(self, token: Token) -> float:
         if self.renews_quietly(token):
             return RENEWAL_WAIT_SECONDS
-        if self._interactive is False or not self._is_at_home() or not self._seams.may_log_in():
+        if self._asking.get("interactive") is False or not self._is_at_home() or not self._seams.may_log_in():
             return 0.0
-        return RENEWAL_WAIT_SECONDS + min(self._timeout, pkce.LONGEST_WAIT_SECONDS)
+        return RENEWAL_WAIT_SECONDS + min(self._seconds, pkce.LONGEST_WAIT_SECONDS)
 
     def quietly(self, token: Token) -> dict[str, Any] | None:
         if token.refresh_token is None or not self._is_at_home():
@@ -204,10 +187,9 @@ class LoginSource(_AskingSource):
         try:
             if not self._is_at_home():
                 raise pkce.login_required("this object is a copy that came from another process")
-            if self._interactive is False:
+            if self._asking.get("interactive") is False:
                 raise pkce.login_required("the program has said interactive=False")
-            newer = {"interactive": self._interactive, "timeout": self._timeout, "services": self._services}
-            return self._seams.log_in(self._open_browser, self._org, **newer)
+            return self._seams.log_in(self._open_browser, self._org, services=self._services, **self._asking)
         except LoginRequired:
             if self._finds_base_url or not token.text or jwt_claims(token.text):
                 raise

@@ -108,9 +108,7 @@ def _end(claims: Mapping[str, Any], expiration: float | None, issued_at: float |
 def _lifetime(claims: Mapping[str, Any]) -> float | None:
     """Seconds from a JWT's ``iat`` to its ``exp``; ``None`` when it does not say."""
     issued_at, expiration = claims.get("iat"), claims.get("exp")
-    if not is_time(issued_at) or not is_time(expiration) or expiration <= issued_at:
-        return None
-    return expiration - issued_at
+    return expiration - issued_at if is_time(issued_at) and is_time(expiration) else None
 
 
 def _leeway(lifetime: float | None) -> float:

@@ -45,7 +45,7 @@ __all__ = ["CartoAuth", "RestrictedAuth"]
 __all__ += ["get_api_base_url", "get_m2m_token_info", "get_oauth_token_info", "load_cache_file", "save_cache_file"]
 
 
-class _Seams:
+class Seams:
     """Calls the functions that dependants' tests replace in this module, by their names in it, at each call.
 
     A function that was replaced gets what carto-auth 0.2.0 gave it, and nothing newer; ours get all there is to say.
@@ -153,7 +153,7 @@ class CartoAuth(Facade, RequestAuth):
             application = credentials.M2MCredentials(api_base_url, self._client_id, self._client_secret)
             source = M2MSource(SEAMS, known, application, finds_base_url)
         else:
-            source = LoginSource(SEAMS, known, self._org, self._open_browser, finds_base_url=finds_base_url, **asking)
+            source = LoginSource(SEAMS, known, self._org, self._open_browser, finds_base_url, **asking)
         self._get_from(source, known, api_base_url)
 
     def _get_from(self, source: TokenSource, services: Services, api_base_url: str | None) -> None:
@@ -601,4 +601,4 @@ def _restricted(services: Services, end: str) -> FixedSource:
     )
 
 
-SEAMS = _Seams()
+SEAMS = Seams()

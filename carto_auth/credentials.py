@@ -11,18 +11,11 @@ import re
 import stat
 import sys
 
-from carto_auth import _log, discovery
+from carto_auth import _log, discovery, errors
 from carto_auth._services import Services, environment
 from carto_auth._token import is_usable_token
 from carto_auth._trust import WHERE_IT_IS, require_credentials_base_url
 from carto_auth._value import Value
-from carto_auth.errors import (
-    CredentialsError,
-    CredentialsFileNotFound,
-    InvalidCredential,
-    MissingCredential,
-    UntrustedAddress,
-)
 
 # Type checkers take this name for true.
 TYPE_CHECKING = False
@@ -86,9 +79,9 @@ def _cli_source() -> Source:
     is_there, seen = True, _cli_file()
     try:
         cli_login()
-    except CredentialsFileNotFound:
+    except errors.CredentialsFileNotFound:
         is_there, seen = False, f"there is no {seen}"
-    except CredentialsError as error:
+    except errors.CredentialsError as error:
         is_there, seen = cli_profile() is not None, error.message
     return Source("cli", "the CARTO CLI's login", is_there, seen)
 
@@ -146,19 +139,19 @@ def find_access_token(access_token: str | None, api_base_url: str | None, servic
     token = ("access_token", access_token) if access_token is not None else _from_environment("access_token")
     base_url = ("api_base_url", api_base_url) if api_base_url is not None else _from_environment("api_base_url")
     if token is None:
-        raise MissingCredential(
+        raise errors.MissingCredential(
             "There is no API access token: none was passed, and CARTO_API_TOKEN is not set.",
             remedy="Make one on the Developers page of your CARTO Workspace.",
         )
     if base_url is None and _cli_source().is_there:
         base_url = ("the CARTO CLI's file", cli_login().api_base_url(services))
     if base_url is None:
-        raise MissingCredential(
+        raise errors.MissingCredential(
             f"There is an access token ({token[0]}), but no API base URL for it.",
             remedy=f"Pass api_base_url=, or set CARTO_API_BASE_URL. {WHERE_IT_IS}",
         )
     if not isinstance(token[1], str) or not is_usable_token(token[1].strip()):
-        raise InvalidCredential(
+        raise errors.InvalidCredential(
             f"The access token ({token[0]}) is empty, or has characters that a token cannot have.",
             remedy="Copy it again.",
         )
@@ -181,7 +174,9 @@ def find_m2m(
     """
     given = {name: value for name, value in passed.items() if value is not None}
     if given and filepath is not None:
-        raise CredentialsError("Both a credentials file and credentials were passed.", remedy="Pass one of them.")
+        raise errors.CredentialsError(
+            "Both a credentials file and credentials were passed.", remedy="Pass one of them."
+        )
     if given:
         return _checked_m2m(given, "the arguments", services)
     if filepath is not None:
@@ -192,7 +187,7 @@ def find_m2m(
     file = default_file()
     if file is not None:
         return _m2m_file(file, services)
-    raise CredentialsFileNotFound(
+    raise errors.CredentialsFileNotFound(
         "There are no M2M credentials: CARTO_CLIENT_ID and CARTO_CLIENT_SECRET are not set, CARTO_CREDENTIALS_FILE "
         f"names no file, and there is no {default_file_path() or 'home folder'}.",
         remedy=f"Use one of these, or pass the path of a file. {_WHERE_THEY_ARE}",
@@ -230,14 +225,14 @@ def default_file_path() -> str | None:
 def _m2m_file(filepath: str | os.PathLike[str], services: Services) -> M2MCredentials:
     """The credentials in ``filepath``, a JSON object with ``api_base_url``, ``client_id`` and ``client_secret``."""
     if holds_content(os.fsdecode(filepath)):
-        raise CredentialsFileNotFound(
+        raise errors.CredentialsFileNotFound(
             "The path of a credentials file (passed, or in CARTO_CREDENTIALS_FILE) holds the credentials themselves.",
             remedy="Write them to a file that only you can read, and give its path.",
         )
     path = os.path.expanduser(filepath)
     content = _json_object(path, _M2M_REMEDY)
     if "profiles" in content and "client_id" not in content:
-        raise MissingCredential(
+        raise errors.MissingCredential(
             f"{path} is the CARTO CLI's own file, not M2M credentials.",
             remedy="Use CartoAuth.from_cli() for it, or pass a file with api_base_url, client_id and client_secret.",
         )
@@ -256,7 +251,7 @@ def _checked_m2m(content: dict[str, Any], place: str, services: Services) -> M2M
 
 def _value(content: dict[str, Any], name: str, place: str) -> str:
     if name not in content:
-        raise MissingCredential(f"There is no {name} in {place}.", remedy=_WHERE_THEY_ARE)
+        raise errors.MissingCredential(f"There is no {name} in {place}.", remedy=_WHERE_THEY_ARE)
     text = content[name]
     if not isinstance(text, str):
         problem = f"is not text, but of type {type(text).__name__}"
@@ -268,7 +263,7 @@ def _value(content: dict[str, Any], name: str, place: str) -> str:
         problem = "contains control characters"
     else:
         return text
-    raise InvalidCredential(f"{name} in {place} {problem}.", remedy=_WHERE_THEY_ARE)
+    raise errors.InvalidCredential(f"{name} in {place} {problem}.", remedy=_WHERE_THEY_ARE)
 
 
 # ---- the CARTO CLI -------------------------------------------------------------------------------
@@ -296,7 +291,7 @@ class CliLogin(Value):
             return discovery.get_tenant_base_url(
                 self.tenant_domain, services, named_by="The CARTO CLI's file", secrets=(self.access_token,)
             )
-        except UntrustedAddress as error:
+        except errors.UntrustedAddress as error:
             error.remedy = f"{_CLI_REMEDY}; or set CARTO_API_TOKEN and CARTO_API_BASE_URL yourself."
             raise
 
@@ -318,20 +313,22 @@ def cli_login(profile: str | None = None) -> CliLogin:
     content = _json_object(path, _CLI_REMEDY)
     profiles = content.get("profiles", {"default": content} if "token" in content else None)  # older ones are a profile
     if not isinstance(profiles, dict):
-        raise MissingCredential(f"{path} has no profiles.", remedy=_CLI_REMEDY)
+        raise errors.MissingCredential(f"{path} has no profiles.", remedy=_CLI_REMEDY)
     name = str(cli_profile(profile) or content.get("current_profile") or "default")
     entry = profiles.get(name)
     if not isinstance(entry, dict):
         wanted = "such profile" if holds_content(name) else f"profile {name!r}"
-        raise MissingCredential(
+        raise errors.MissingCredential(
             f"{path} has no {wanted}; it has {', '.join(map(repr, profiles)) or 'none'}.",
             remedy="Choose one of these, or log in to that profile.",
         )
     token, tenant_id = entry.get("token"), entry.get("tenant_id")
     if not is_usable_token(token):
-        raise MissingCredential(f"The profile {name!r} in {path} has no token.", remedy=_CLI_REMEDY)
+        raise errors.MissingCredential(f"The profile {name!r} in {path} has no token.", remedy=_CLI_REMEDY)
     if not isinstance(tenant_id, str) or not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", tenant_id):
-        raise InvalidCredential(f"The tenant_id of the profile {name!r} in {path} cannot be used.", remedy=_CLI_REMEDY)
+        raise errors.InvalidCredential(
+            f"The tenant_id of the profile {name!r} in {path} cannot be used.", remedy=_CLI_REMEDY
+        )
     return CliLogin(token, tenant_id, entry.get("tenant_domain"))
 
 
@@ -368,10 +365,12 @@ def _json_object(path: str, remedy: str) -> dict[str, Any]:
     except (RecursionError, ValueError):
         problem = "is not valid JSON: it is nested too deeply, or has a number with too many digits"
     if problem:  # not raised above, where the parser's error would carry the file's text along
-        raise InvalidCredential(f"The credentials file {path} {problem}.", remedy="Fix it, or download it again.")
+        raise errors.InvalidCredential(
+            f"The credentials file {path} {problem}.", remedy="Fix it, or download it again."
+        )
     if not isinstance(content, dict):
         # An AttributeError, as in carto-auth 0.2.0: none of the keys is there.
-        raise MissingCredential(
+        raise errors.MissingCredential(
             f"The credentials file {path} holds a {type(content).__name__}, not a JSON object.", remedy=remedy
         )
     return content
@@ -388,9 +387,9 @@ def _read(path: str, remedy: str) -> bytes:
         if len(content) > LARGEST_FILE:
             raise ValueError(f"it is larger than {LARGEST_FILE // 1024} KiB")
     except FileNotFoundError:
-        raise CredentialsFileNotFound(f"There is no credentials file {path}.", remedy=remedy) from None
+        raise errors.CredentialsFileNotFound(f"There is no credentials file {path}.", remedy=remedy) from None
     except (OSError, ValueError) as error:  # a ValueError where the path has a null character
-        raise InvalidCredential(
+        raise errors.InvalidCredential(
             f"The credentials file {path!r} cannot be read ({getattr(error, 'strerror', None) or error}).",
             remedy="Check the path and the file's permissions.",
         ) from None

@@ -11,7 +11,6 @@ import json
 import re
 import time
 from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -204,7 +203,7 @@ class RestrictedTokens:
         except errors.CredentialsError as error:
             if error.status != 404:
                 raise
-        return None
+            return None
 
     def _request(self, method: str, token: str | None, body: dict[str, Any] | None, failure: str) -> dict[str, Any]:
         url = f"{self.base_url}/v3/tokens" + (f"/{quote(token, safe='')}" if token else "")
@@ -241,8 +240,7 @@ def _distinct(values: Any, name: str, checked: Callable[[Any, str], _Item]) -> t
 
 def _pair(grant: Any, name: str) -> tuple[str, str]:
     # A text of two characters would pass for a pair, and so would a mapping of two keys, which is CARTO's own form.
-    is_list = isinstance(grant, Iterable) and not isinstance(grant, (str, Mapping, AbstractSet))
-    pair = list(grant) if is_list else []
+    pair = grant if isinstance(grant, (tuple, list)) else ()
     if len(pair) != 2:
         raise ValueError('each of grants must be a pair of a connection and a table or SQL: [("carto_dw", "a.b.c")]')
     connection, source = _text(pair[0], name), _text(pair[1], name)

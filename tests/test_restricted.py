@@ -383,7 +383,7 @@ def test_an_account_whose_token_was_revoked(carto_sandbox, carto, person):
     carto_sandbox.revoke_access_tokens()
     assert query(carto.restricted_to(GRANTS)).status_code == 200
     assert carto_sandbox.count("/oauth/token") == 3  # the application's is renewed once
-    with pytest.raises(Unauthorized, match="Then log in again"):
+    with pytest.raises(Unauthorized, match=r"carto-auth logout\. Then log in\."):
         ana.restricted_to(GRANTS)
 
 

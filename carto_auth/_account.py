@@ -7,7 +7,7 @@ import time
 from carto_auth import _log
 from carto_auth._fork import import_whole
 from carto_auth._frames import clears_frames
-from carto_auth._single_flight import SingleFlight, interrupted
+from carto_auth._single_flight import SingleFlight
 from carto_auth._sources import RENEWAL_WAIT_SECONDS
 from carto_auth._stores import NO_TOKEN, Entry, Lock, Refusal, Store, looks
 from carto_auth._token import Token, jwt_claims
@@ -92,7 +92,7 @@ class Account:
         entry = self._seams.load(self.store)
         if entry is not None:
             yield entry
-        yield from self.store.spare_entries()
+        yield from self.store.spare_entries()  # which are not looked for where that was good
 
     def _adopt(self, entry: Entry) -> bool:
         """Take a kept entry's token, if it is ours; whether it is good. A refresh token is taken in any case."""
@@ -169,8 +169,7 @@ class Account:
         """Look whether another process has renewed the token; else get a new one, while the others wait for it."""
         if self.token is not before:
             return  # another thread has
-        if not import_whole("filelock", "carto_auth._http"):
-            raise interrupted()
+        import_whole("filelock", "carto_auth._http")
         for is_last in looks(patience, self.source.tell_of_waiting):
             if self._adopt_newer(before):
                 return

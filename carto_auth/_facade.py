@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from carto_auth._identity import Owner
 from carto_auth._stores import NO_TOKEN, default_store
-from carto_auth._token import ACCOUNT_CLAIM, EMAIL_CLAIM, LATEST_TIME, Token, jwt_claims
+from carto_auth._token import LATEST_TIME, Token, jwt_claims
 from carto_auth.errors import CredentialsError
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
@@ -142,21 +142,13 @@ class Facade:
 
     def __dask_tokenize__(self) -> tuple[str, ...]:
         """Whose it is, which no renewal changes; no secret."""
-        account = self._account
-        identity, person = str(account.source.identity), _person(account)
-        return type(self).__qualname__, identity, str(account.api_base_url), person
+        from hashlib import sha256
 
-
-def _person(account: Account) -> str:
-    """What tells a person's token from another person's, since their identity may be the same."""
-    if account.source.identity.mode == "m2m":
-        return ""
-    from hashlib import sha256
-
-    token = account.token.text
-    claims = jwt_claims(token)
-    known = (str(claims.get(name, "")) for name in ("sub", ACCOUNT_CLAIM, EMAIL_CLAIM))
-    return " ".join(known).strip() or sha256(token.encode()).hexdigest()
+        account, identity = self._account, self._account.source.identity
+        token, person = account.token.text, ""
+        if identity.mode == "oauth":  # which may be another person's, too
+            person = str(jwt_claims(token).get("sub") or sha256(token.encode()).hexdigest())
+        return type(self).__qualname__, str(identity), str(account.api_base_url), person
 
 
 def _settled(account: Account) -> Account:

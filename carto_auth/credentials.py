@@ -355,7 +355,7 @@ def holds_content(text: str) -> bool:
 
 
 def _json_object(path: str, remedy: str) -> dict[str, Any]:
-    raw, problem = _read(path, remedy), None
+    raw, content, problem = _read(path, remedy), None, None
     try:
         content = json.loads(raw)  # UTF-16 too, in which some editors and shells write
     except UnicodeDecodeError:

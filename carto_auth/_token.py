@@ -41,7 +41,7 @@ RENEWAL_SPREAD_SHARE = 0.1
 LONGEST_TOKEN = 65_536
 
 
-class Token(Value):
+class Token(Value, secret=("text", "refresh_token")):
     """An access token. It is never changed, only replaced, so that one assignment publishes all of it.
 
     Attributes:
@@ -51,8 +51,6 @@ class Token(Value):
         issued_at: when it was received, POSIX seconds by this computer's clock; ``None`` when that is not known.
         refresh_token: what renews it without a person, or ``None``.
     """
-
-    secret_fields = ("text", "refresh_token")
 
     text: str
     end: float | None

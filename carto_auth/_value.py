@@ -25,8 +25,11 @@ class Value:
     with a good token may take.
     """
 
-    #: The fields that ``repr`` does not show.
-    secret_fields: ClassVar[tuple[str, ...]] = ()
+    _secret: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, secret: tuple[str, ...] = ()) -> None:
+        """Let ``repr`` not show the ``secret`` fields, as in ``class Token(Value, secret=("text",))``."""
+        cls._secret = secret
 
     def __init__(self, *values: Any, **named: Any) -> None:
         fields = type(self).__annotations__
@@ -47,7 +50,6 @@ class Value:
 
     def __repr__(self) -> str:
         shown = (
-            f"{name}={'***' if name in self.secret_fields and value else repr(value)}"
-            for name, value in vars(self).items()
+            f"{name}={'***' if name in self._secret and value else repr(value)}" for name, value in vars(self).items()
         )
         return f"{type(self).__name__}({', '.join(shown)})"

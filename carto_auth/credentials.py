@@ -32,10 +32,8 @@ _M2M_REMEDY = 'It must hold {"api_base_url": ..., "client_id": ..., "client_secr
 _CLI_REMEDY = "Run: carto auth login"
 
 
-class M2MCredentials(Value):
+class M2MCredentials(Value, secret=("client_secret",)):
     """What an M2M application logs in with; ``repr`` hides the secret. No API base URL is one that has to be found."""
-
-    secret_fields = ("client_secret",)
 
     api_base_url: str | None
     client_id: str | None
@@ -269,10 +267,8 @@ def _value(content: dict[str, Any], name: str, place: str) -> str:
 # ---- the CARTO CLI -------------------------------------------------------------------------------
 
 
-class CliLogin(Value):
+class CliLogin(Value, secret=("access_token",)):
     """What the CARTO CLI keeps of a login: its token, and the tenant that it is for."""
-
-    secret_fields = ("access_token",)
 
     access_token: str
     tenant_id: str

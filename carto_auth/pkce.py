@@ -112,7 +112,7 @@ def revoke_refresh_token(refresh_token: str, *, services: Services | None = None
     _http.post_form(services.revocation_url, form, failure="CARTO did not revoke the login", empty_is_fine=True)
 
 
-class Attempt(Value):
+class Attempt(Value, secret=("state", "verifier")):
     """One try of a login: nothing of it is used for another.
 
     Attributes:
@@ -120,8 +120,6 @@ class Attempt(Value):
         state: the random text that the answer brings back (RFC 6749 section 10.12); ``None`` before the try begins.
         verifier: the secret that ties the code to this program (RFC 7636 section 4.1); ``None`` before it begins.
     """
-
-    secret_fields = ("state", "verifier")
 
     redirect_uri: str
     state: str | None = None

@@ -36,10 +36,8 @@ _NOT_THERE = (
 )
 
 
-class WarehouseToken(Value):
+class WarehouseToken(Value, secret=("token",)):
     """What CARTO's warehouse is reached with; ``expiration`` is until when it is used, POSIX seconds."""
-
-    secret_fields = ("token",)
 
     project_id: str
     token: str

@@ -7,7 +7,7 @@ import sys
 
 from carto_auth import _log, pkce
 from carto_auth._identity import Identity, Owner
-from carto_auth._stores import CARTOS_ACCOUNTS
+from carto_auth._stores.base import CARTOS_ACCOUNTS
 from carto_auth._token import LATEST_TIME, is_token_expired, jwt_claims, jwt_expiration
 from carto_auth.credentials import cli_login
 from carto_auth.errors import CredentialsError, LoginRequired, ServerError, Unauthorized

@@ -13,7 +13,8 @@ from carto_auth._identity import Identity
 from carto_auth._request_auth import RequestAuth, base_url_for, with_renewal
 from carto_auth._services import Services
 from carto_auth._sources import CliSource, FixedSource, LoginSource, M2MSource, TokenSource
-from carto_auth._stores import NO_TOKEN, Entry, Store, default_store, store_at, store_elsewhere
+from carto_auth._stores import default_store, store_at, store_elsewhere
+from carto_auth._stores.base import NO_TOKEN, Entry, Store
 from carto_auth._token import LATEST_TIME, Token, given_time
 from carto_auth._trust import normalized_base_url
 from carto_auth.cache import load_cache_file, save_cache_file
@@ -461,7 +462,7 @@ class CartoAuth(Facade, RequestAuth):
         """
         from carto_auth._warehouse.client import google_credentials
 
-        return google_credentials(self, self._warehouse())
+        return google_credentials(self, self._warehouse(), self._services.bigquery_url)
 
     def get_bigquery_client(self, **client_options: Any) -> bigquery.Client:
         """Another name of :meth:`get_carto_dw_client`, as it was once called."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from carto_auth import _http, _log, errors
-from carto_auth._stores import Entry, Lock, Store
+from carto_auth._stores.base import Entry, Lock, Store
 from carto_auth._token import ACCOUNT_CLAIM, LATEST_TIME, Token, is_time, is_usable_token, jwt_claims, jwt_expiration
 from carto_auth._trust import split_url
 from carto_auth._value import Value

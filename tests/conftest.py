@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 import webbrowser
+from datetime import datetime, timezone
 
 import pytest
 from clocks import ShiftedClock
@@ -51,9 +52,11 @@ def no_browsers(monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch, carto_sandbox):
-    """The time of this process and of its sandbox, moved by hand."""
+    """The time of this process and of its sandbox, moved by hand; google-auth has a private clock, in naive UTC."""
     clock = ShiftedClock()
     monkeypatch.setattr(time, "time", clock)
+    utcnow = lambda: datetime.fromtimestamp(clock(), timezone.utc).replace(tzinfo=None)  # noqa: E731
+    monkeypatch.setattr("google.auth._helpers.utcnow", utcnow)
     return clock
 
 

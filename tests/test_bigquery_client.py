@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
 from pathlib import Path
 
 import google.auth._helpers
@@ -30,17 +29,6 @@ from carto_auth.errors import (
 from carto_auth.sandbox import walk_login
 
 WAREHOUSE = "/v3/connections/carto-dw/token"
-
-
-@pytest.fixture
-def clock(clock, monkeypatch):
-    """The time in this process, for google-auth too, which has a private clock of its own in naive UTC."""
-    monkeypatch.setattr(google.auth._helpers, "utcnow", lambda: naive(clock()))
-    return clock
-
-
-def naive(timestamp):
-    return datetime.fromtimestamp(timestamp, timezone.utc).replace(tzinfo=None)
 
 
 @pytest.fixture
@@ -184,7 +172,7 @@ def test_a_good_token_is_used_on_while_carto_is_out_of_order(carto_sandbox, cloc
 
 
 def test_the_expiry_is_naive_utc_and_far_enough_for_google(credentials, clock):
-    left = (credentials.expiry - naive(clock())).total_seconds()
+    left = (credentials.expiry - google.auth._helpers.utcnow()).total_seconds()
     assert credentials.expiry.tzinfo is None
     assert 29 * 60 < left <= 30 * 60
     assert credentials.valid
@@ -283,8 +271,19 @@ def test_what_programs_replace_is_called(carto_sandbox, monkeypatch):
 QUERY = "SELECT name FROM `carto-demo-data.demo_tables.world_cities`"
 
 
+#: The ways to get all rows: how many they are.
+WAYS = {
+    "to_arrow": lambda rows: rows.to_arrow(create_bqstorage_client=True).num_rows,
+    "to_arrow_iterable": lambda rows: sum(batch.num_rows for batch in rows.to_arrow_iterable()),
+    "to_dataframe": lambda rows: len(rows.to_dataframe(create_bqstorage_client=True)),
+    "to_dataframe_iterable": lambda rows: sum(map(len, rows.to_dataframe_iterable())),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*pandas_gbq:PendingDeprecationWarning")  # Google's, of to_dataframe
 @pytest.mark.parametrize("how", ["environment", "services"])
-def test_googles_storage_api_is_not_asked_for_what_is_elsewhere(how, carto_sandbox, carto, monkeypatch):
+@pytest.mark.parametrize("way", WAYS)
+def test_googles_storage_api_is_not_asked_for_what_is_elsewhere(way, how, carto_sandbox, carto, monkeypatch):
     """It would send the warehouse's token to Google."""
     storage = pytest.importorskip("google.cloud.bigquery_storage")
     monkeypatch.setattr(storage, "BigQueryReadClient", None)
@@ -292,8 +291,26 @@ def test_googles_storage_api_is_not_asked_for_what_is_elsewhere(how, carto_sandb
         monkeypatch.delenv("BIGQUERY_EMULATOR_HOST")
         carto = CartoAuth.from_m2m(services=carto_sandbox.services)
     with carto.get_carto_dw_client() as client:
-        rows = client.list_rows("carto-demo-data.demo_tables.world_cities")
-        assert rows.to_arrow().num_rows == client.query(QUERY).to_arrow().num_rows == 20
+        for rows in (client.list_rows("carto-demo-data.demo_tables.world_cities"), client.query(QUERY).result()):
+            assert WAYS[way](rows) == 20
+
+
+@pytest.mark.parametrize(
+    ("url", "is_sent"),
+    [
+        ("https://bigquerystorage.googleapis.com/google.cloud.bigquery.storage.v1.BigQueryRead", False),
+        ("https://BigQuery.GoogleAPIs.com/bigquery/v2/projects", False),
+        ("https://googleapis.com", False),
+        ("http://127.0.0.1:9050/bigquery/v2/projects", True),
+        ("https://bigquery.example.com/googleapis.com", True),
+    ],
+)
+def test_credentials_of_another_bigquery_send_google_no_token(url, is_sent, credentials):
+    """Also those that a pickle or a library made of them."""
+    for used in (credentials, pickle.loads(pickle.dumps(credentials)), credentials.with_quota_project("another")):
+        headers = {}
+        used.before_request(None, "GET", url, headers)
+        assert ("authorization" in headers) == is_sent
 
 
 @pytest.mark.parametrize("address", ["http://192.0.2.7", "http://bigquery:9050", "bigquery.googleapis.com"])

@@ -1,7 +1,5 @@
 """Log in to CARTO from Python: access tokens, the API base URL and the CARTO Data Warehouse."""
 
-from __future__ import annotations
-
 from carto_auth._services import Services
 from carto_auth.auth import CartoAuth
 from carto_auth.errors import CredentialsError, LoginRequired

@@ -1,7 +1,5 @@
 """``python -m carto_auth`` is the ``carto-auth`` command."""
 
-from __future__ import annotations
-
 import sys
 
 from carto_auth.cli import main

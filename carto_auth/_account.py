@@ -7,7 +7,7 @@ import time
 from carto_auth import _log
 from carto_auth._fork import import_whole
 from carto_auth._frames import clears_frames
-from carto_auth._single_flight import SingleFlight, interrupted
+from carto_auth._single_flight import SingleFlight
 from carto_auth._sources import RENEWAL_WAIT_SECONDS
 from carto_auth._stores.base import LONGEST_REFUSAL_SECONDS, NO_TOKEN, Entry, Lock, Refusal, Store, looks
 from carto_auth._token import Token, jwt_claims
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from carto_auth._identity import Identity
-    from carto_auth._sources import Seams, TokenSource
+    from carto_auth._sources import TokenSource
+    from carto_auth.auth import Seams
 
 
 #: Seconds until a renewal that failed while the token was still good is tried again.
@@ -41,7 +42,7 @@ class Account:
     """One account's token: from its store, else from its source; renewed in time, kept for others.
 
     Attributes:
-        token: the token that is used now, or ``None``. One assignment publishes all of it.
+        token: the token that is used now; ``NO_TOKEN`` if there is none. One assignment publishes all of it.
         source: where the next token comes from.
         store: where tokens are kept.
         given_base_url: the API base URL as the program gave it, or ``None``.
@@ -51,7 +52,7 @@ class Account:
     def __init__(self, source: TokenSource, store: Store, seams: Seams, api_base_url: str | None = None) -> None:
         self.source = source
         self.store = store
-        self.token: Token | None = None
+        self.token = NO_TOKEN
         self.given_base_url = api_base_url
         self.found_base_url: str | None = None
         self._seams = seams
@@ -88,11 +89,11 @@ class Account:
         entry = self._seams.load(self.store)
         if entry is not None:
             yield entry
-        yield from self.store.spare_entries()
+        yield from self.store.spare_entries()  # which are not looked for where that was good
 
-    def _adopt(self, entry: Entry | None) -> bool:
+    def _adopt(self, entry: Entry) -> bool:
         """Take a kept entry's token, if it is ours; whether it is good. A refresh token is taken in any case."""
-        if entry is None or not self.store.owns(entry) or self._is_of_another_person(entry.token):
+        if not self.store.owns(entry) or self._is_of_another_person(entry.token):
             return False
         token = entry.token
         if not self.source.renews_quietly(token):
@@ -105,8 +106,8 @@ class Account:
 
     def _is_of_another_person(self, token: Token) -> bool:
         """Whether somebody else has logged in to the same store since the token here was got."""
-        people = [jwt_claims(one.text).get("sub") for one in (self.token, token) if one is not None]
-        return None not in people and len(set(people)) > 1
+        one, other = (jwt_claims(text).get("sub") for text in (self.token.text, token.text))
+        return None not in (one, other) and one != other
 
     # ---- in use --------------------------------------------------------------------------------
 
@@ -118,13 +119,13 @@ class Account:
             CredentialsError: it has ended, and no new one could be had.
         """
         token = self.token
-        if token is not None and not token.is_over():
+        if not token.is_over():
             self._renew_ahead(token)
             token = self.token
-        if token is None or token.is_over():
+        if token.is_over():
             self.renew(token)
             token = self.token
-        if token is None:
+        if not token.text:
             raise LoginRequired("This account was logged out meanwhile.", remedy="Log in again.")
         return token.text
 
@@ -139,7 +140,7 @@ class Account:
             self._retry_at = time.time() + RETRY_SECONDS
             _log.debug("the token could not be renewed ahead of its end: %s", error.message)
 
-    def renew(self, before: Token | None, *, refused: bool = False) -> None:
+    def renew(self, before: Token, *, refused: bool = False) -> None:
         """Replace the token ``before``: one request, however many threads and processes want it.
 
         Args:
@@ -161,12 +162,11 @@ class Account:
 
     # ---- renewing ------------------------------------------------------------------------------
 
-    def _renew_once(self, before: Token | None, patience: float, *, refused: bool = False, ahead: bool = False) -> None:
+    def _renew_once(self, before: Token, patience: float, *, refused: bool = False, ahead: bool = False) -> None:
         """Look whether another process has renewed the token; else get a new one, while the others wait for it."""
         if self.token is not before:
             return  # another thread has
-        if not import_whole("filelock", "carto_auth._http"):
-            raise interrupted()
+        import_whole("filelock", "carto_auth._http")
         for is_last in looks(patience, self.source.tell_of_waiting):
             if self._adopt_newer(before):
                 return
@@ -174,23 +174,21 @@ class Account:
                 if lock == Lock.BUSY and (ahead or not is_last):
                     continue
                 if lock != Lock.HELD or not self._adopt_newer(before):
-                    self._get_new(before, refused=refused, ahead=ahead)
+                    self._get_new(refused=refused, ahead=ahead)
                 return
 
-    def _adopt_newer(self, before: Token | None) -> bool:
+    def _adopt_newer(self, before: Token) -> bool:
         """Take what another process has put into the store since; whether that is good."""
         entry = self.store.latest(before)
-        is_newer = entry is not None and (before is None or entry.token.text != before.text)
-        if is_newer and self._adopt(entry):
+        if entry is not None and entry.token.text != before.text and self._adopt(entry):
             _log.debug("another process has renewed the token")
             return True
-        known = (refusals.get(self.source.identity), entry.refusal if entry is not None else None)
-        for refusal in known:
+        for refusal in (refusals.get(self.source.identity), entry.refusal if entry is not None else None):
             if refusal is not None and (left := refusal.until - time.time()) > 0:
                 raise _refused_again(refusal, left)
         return False
 
-    def _get_new(self, before: Token | None, *, refused: bool, ahead: bool) -> None:
+    def _get_new(self, *, refused: bool, ahead: bool) -> None:
         login = self._login
         token = self.token
         try:
@@ -199,8 +197,9 @@ class Account:
             self._remember(error)
             raise
         if info is None:
-            if self.source.renews_quietly(token):
-                self._drop_refresh_token()
+            if self.source.renews_quietly(token):  # not any more; the access token may be good all the same
+                self.token = self.token.replaced(refresh_token=None)
+                self.keep()
             if ahead:
                 return
             info = self.source.by_a_person(token)
@@ -213,30 +212,16 @@ class Account:
 
     def _remember(self, error: RateLimited) -> None:
         """Have nobody who shares the quota ask again before it is time."""
+        from contextlib import suppress
+
         if not error.retry_after:
             return
         refusal = Refusal(time.time() + min(error.retry_after, LONGEST_REFUSAL_SECONDS), error.message)
         refusals[self.source.identity] = refusal
-        from contextlib import suppress
-
         kept = self.store.load()
         entry = kept if kept is not None and not kept.is_flat else Entry(NO_TOKEN, None)
         with suppress(Exception):
             self.store.save(entry.replaced(refusal=refusal))
-
-    def _drop_refresh_token(self) -> None:
-        """Keep no refresh token that its server refuses; the access token beside it may be good."""
-        token = self.token
-        if token is None:
-            return
-        self.token = token.replaced(refresh_token=None)
-        if not token.is_over():
-            self.keep()
-            return
-        try:
-            self.store.forget()
-        except OSError as error:
-            _log.debug("the refused refresh token stays in the cache (%s)", error.strerror)
 
     # ---- taking and keeping --------------------------------------------------------------------
 
@@ -257,9 +242,9 @@ class Account:
 
     def _take_back(self, info: Mapping[str, Any]) -> None:
         """Undo :meth:`take` after a logout: the logout has been too early to find what was taken."""
-        token, kept = self.token, self.store.load()
-        if token is not None and token.text == info["access_token"]:
-            self.token = None
+        if self.token.text == info["access_token"]:
+            self.token = NO_TOKEN
+        kept = self.store.load()
         if kept is not None and kept.token.text == info["access_token"]:
             self._forget_kept()
         if info.get("refresh_token"):
@@ -268,7 +253,7 @@ class Account:
     def _find_base_url(self) -> None:
         token = self.token
         try:
-            if self.api_base_url is None and token is not None:
+            if self.api_base_url is None and token.text:
                 self.found_base_url = self.source.base_url(token.text)
         finally:
             self.keep()
@@ -276,7 +261,7 @@ class Account:
     def keep(self) -> None:
         """Keep the token in the store. That it cannot be kept costs a warning, never the token."""
         token = self.token
-        if token is None:
+        if not token.text:
             return
         # Only what was found is kept, or belongs to the identity: one program's argument is not everybody's.
         base_url = self.source.identity.api_base_url or self.found_base_url
@@ -299,13 +284,12 @@ class Account:
             CredentialsError: the token is still in the store, or the refresh token is still good.
         """
         self._login = object()
-        token, self.token = self.token, None
+        token, self.token = self.token, NO_TOKEN
         refusals.pop(self.source.identity, None)
         with self.store.locked_within(RENEWAL_WAIT_SECONDS):
             kept = self.store.load()
-            found = self._forget_kept() or token is not None
-        refresh_tokens = {one.refresh_token for one in (token, kept.token if kept else None) if one is not None}
-        for refresh_token in refresh_tokens - {None}:
+            found = self._forget_kept() or token != NO_TOKEN
+        for refresh_token in {token.refresh_token, kept.token.refresh_token if kept else None} - {None}:
             self._revoke(str(refresh_token))
         return found
 
@@ -322,17 +306,14 @@ class Account:
         try:
             self.source.revoke(refresh_token)
         except CredentialsError as error:
-            raise CredentialsError(
-                f"The login is forgotten here, but CARTO did not revoke it: {error.message}",
-                remedy="A copy of it stays good at CARTO. Log in and log out again to try once more.",
-                status=error.status,
-            ) from None
+            error.message = f"The login is forgotten here, but CARTO did not revoke it: {error.message}"
+            error.remedy = "A copy of it stays good at CARTO. Log in and log out again to try once more."
+            raise
 
     def copied(self) -> Account:
         """An account that goes its own way: without the refresh token, which must not be used twice."""
         copy = Account.__new__(Account)
-        token = self.token.replaced(refresh_token=None) if self.token is not None else None
-        vars(copy).update(vars(self), token=token, _flight=SingleFlight())
+        vars(copy).update(vars(self), token=self.token.replaced(refresh_token=None), _flight=SingleFlight())
         return copy
 
     def __getstate__(self) -> dict[str, Any]:

@@ -25,7 +25,10 @@ def api_base_url_in(configuration: str) -> object:
     Raises:
         InvalidAnswer: it holds nothing there, or it is not a configuration.
     """
-    content = _parsed(configuration)
+    content: object = None
+    # Not only YAMLError: the parser fails at odd values (a date in month 13, an empty !!int) in many ways.
+    with suppress(Exception):
+        content = yaml.safe_load(configuration) if _is_bounded(configuration) else None
     if isinstance(content, dict) and isinstance(content.get("apis"), dict) and content["apis"].get("baseUrl"):
         return content["apis"]["baseUrl"]
     problem = "names no API address" if isinstance(content, dict) else "is not the YAML that was expected"
@@ -34,14 +37,6 @@ def api_base_url_in(configuration: str) -> object:
         remedy="Pass api_base_url= yourself. You will find it on the Developers page of your CARTO Workspace.",
         status=200,
     )
-
-
-def _parsed(text: str) -> object:
-    # Not only YAMLError: the parser fails at odd values (a date in month 13, an empty !!int) in many ways.
-    with suppress(Exception):
-        if _is_bounded(text):
-            return yaml.safe_load(text)
-    return None
 
 
 def _is_bounded(text: str) -> bool:

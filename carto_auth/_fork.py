@@ -9,47 +9,31 @@ from __future__ import annotations
 import os
 
 # threading.RLock, without the import of threading, for which a start with a good token has no use.
-from _thread import RLock, get_ident
+from _thread import RLock
+from functools import cache
 
 _importing = RLock()
-_forks_wait = False
 
 
-#: The threads that are importing. A signal handler in one of them would find half of a module.
-_importers: set[int] = set()
-
-
-def import_whole(*modules: str) -> bool:
-    """Import modules, as far as they can be; a fork waits until that is done.
-
-    ``False`` where this thread was interrupted while it imported, so that it can have none of them now.
-    """
+def import_whole(*modules: str) -> None:
+    """Import modules, as far as they can be; a fork waits until that is done."""
     import logging  # noqa: F401 - see below
     from contextlib import suppress
 
     _let_forks_wait()
-    thread = get_ident()
-    if thread in _importers:
-        return False
     with _importing:
-        _importers.add(thread)
-        try:
-            for module in modules:
-                with suppress(ImportError, LookupError, NameError, TypeError, ValueError):  # its user tells
-                    __import__(module)
-        finally:
-            _importers.discard(thread)
-    return True
+        for module in modules:
+            with suppress(ImportError, LookupError, NameError, TypeError, ValueError):  # its user tells
+                __import__(module)
 
 
+@cache
 def _let_forks_wait() -> None:
     """Let each fork of this process wait for the imports, from now on.
 
     A fork takes logging's lock too, and the imports want it: that one must have been registered before, to
     be taken after ours. Two threads may both register, since a thread can take the lock twice.
     """
-    global _forks_wait
-    if not _forks_wait and hasattr(os, "register_at_fork"):
+    if hasattr(os, "register_at_fork"):
         release = _importing.release
         os.register_at_fork(before=_importing.acquire, after_in_parent=release, after_in_child=release)
-        _forks_wait = True

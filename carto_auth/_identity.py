@@ -30,25 +30,14 @@ class Identity(Value):
         restriction: of a restricted token, a digest of what it may do.
     """
 
-    def __init__(
-        self,
-        mode: str,
-        token_endpoint: str,
-        audience: str,
-        client_id: str,
-        organization: str = "",
-        api_base_url: str = "",
-        account: str = "",
-        restriction: str = "",
-    ) -> None:
-        self.mode = mode
-        self.token_endpoint = token_endpoint
-        self.audience = audience
-        self.client_id = client_id
-        self.organization = organization
-        self.api_base_url = api_base_url
-        self.account = account
-        self.restriction = restriction
+    mode: str
+    token_endpoint: str
+    audience: str
+    client_id: str
+    organization: str = ""
+    api_base_url: str = ""
+    account: str = ""
+    restriction: str = ""
 
     @classmethod
     def of_person(cls, services: Services, organization: str | None) -> Identity:
@@ -58,9 +47,8 @@ class Identity(Value):
     @classmethod
     def of_application(cls, services: Services, client_id: str | None, api_base_url: str | None) -> Identity:
         """The identity of an M2M application."""
-        return cls(
-            "m2m", services.token_url, services.audience, client_id or "", "", normalized_base_url(api_base_url or "")
-        )
+        base_url = normalized_base_url(api_base_url or "")
+        return cls("m2m", services.token_url, services.audience, client_id or "", "", base_url)
 
     def __str__(self) -> str:
         """One readable string, never the same for two identities: ``&`` and ``%`` are escaped in the values."""
@@ -88,13 +76,13 @@ class Identity(Value):
         issuer, client_id, organization = (str(claims.get(name) or "") for name in ("iss", "azp", "org_id"))
         return cls("oauth", f"{issuer.rstrip('/')}/oauth/token", AUDIENCE, client_id, organization)
 
-    def is_contradicted_by(self, token: str, api_base_url: object) -> bool:
+    def is_contradicted_by(self, token: str, api_base_url: str | None) -> bool:
         """Whether a token that somebody kept beside ``api_base_url`` without saying whose it is, is another account's.
 
         A JWT contradicts by its issuer (``iss``), its client (``azp``) or its organization (``org_id``). A token that
         is no JWT says nothing, and contradicts nothing. An application's token must be for the same API base URL.
         """
-        if self.mode == "m2m" and not self._is_for(api_base_url):
+        if self.mode == "m2m" and normalized_base_url(api_base_url or "") != self.api_base_url:
             return True
         claims = jwt_claims(token)
         if not claims:
@@ -105,9 +93,6 @@ class Identity(Value):
         if claims.get("azp", self.client_id) != self.client_id:
             return True
         return self.mode == "oauth" and (claims.get("org_id") or "") != self.organization
-
-    def _is_for(self, api_base_url: object) -> bool:
-        return isinstance(api_base_url, str) and normalized_base_url(api_base_url) == self.api_base_url
 
 
 class Owner:

@@ -14,8 +14,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_LOGGER = "carto_auth"
-
 #: The warnings that this process was given.
 said: set[str] = set()
 
@@ -57,7 +55,7 @@ def _logger() -> Any:
     logging = sys.modules.get("logging")
     if logging is None:
         return None
-    logger = logging.getLogger(_LOGGER)
+    logger = logging.getLogger("carto_auth")
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())  # without it, Python prints warnings that nobody asked to see
     return logger

@@ -13,7 +13,7 @@ import sys
 import time
 
 from carto_auth._frames import clears_its_frames
-from carto_auth._trust import require_secure
+from carto_auth._trust import require_secure, split_url
 from carto_auth.errors import CredentialsError, Unauthorized
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     _Request = TypeVar("_Request")
     _Answer = TypeVar("_Answer")
-
-_PORTS = {"https": 443, "http": 80}
 
 
 @clears_its_frames
@@ -71,16 +69,16 @@ class RequestAuth:
         """The requests that ``httpx.Client`` sends for ``request``: itself, and its repetition after a 401."""
         sent = self._authorize(request)
         response = yield request
-        if sent is not None and sent.is_refused_by(response) and sent.renew_in(response.request):
+        if sent is not None and sent.is_repeated(response.request, response):
             yield response.request
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """As :meth:`sync_auth_flow`, for ``httpx.AsyncClient``: its event loop goes on during a renewal."""
-        if self._is_for_the_api(request) and not self._is_fresh():
+        if self._is_for_the_api(request) and time.time() >= self._account.token.due:
             await _in_thread(self.get_access_token)
         sent = self._authorize(request)
         response = yield request
-        if sent is not None and sent.is_refused_by(response) and await _in_thread(sent.renew_in, response.request):
+        if sent and response.status_code == 401 and await _in_thread(sent.is_repeated, response.request, response):
             yield response.request
 
     @property  # type: ignore[misc]  # for the type checker, object has it as a plain attribute
@@ -89,12 +87,6 @@ class RequestAuth:
         return _as_httpx_auth(type(self))
 
     # ---- all of them ---------------------------------------------------------------------------
-
-    def _advised(self, error: Unauthorized) -> Unauthorized:
-        """The error, with what to do about a token that was refused, unless it says that already."""
-        if error.status == 401 and error.remedy is None:
-            error.remedy = self._account.source.advice
-        return error
 
     def _token_instead_of(self, refused: str) -> str | None:
         """The token to use where ``refused`` was refused; ``None`` if no better one can be had.
@@ -107,33 +99,25 @@ class RequestAuth:
         """
         account = self._account
         token = account.token
-        if token is not None and token.text == refused:
+        if token.text == refused:
             if account.has_just_replaced_a_refused_token() or not account.source.renews_quietly(token):
                 return None
             account.renew(token, refused=True)
         another = self.get_access_token()
         return another if another != refused else None
 
-    def _is_fresh(self) -> bool:
-        """Whether :meth:`get_access_token` has an answer without asking anybody."""
-        token = self._account.token
-        return token is not None and time.time() < token.due
-
     def _authorize(self, request: Any) -> _Sent | None:
-        """Give ``request`` the bearer header if it is for the API: the token that it has now."""
+        """Give ``request`` the bearer header if it is for the API: with the token that it has now."""
         if not self._is_for_the_api(request):
             return None
         sent = _Sent(self, self.get_access_token())
-        _with_token(request, sent.token)
+        request.headers["Authorization"] = _bearer(sent.token)
         return sent
 
     def _is_for_the_api(self, request: Any) -> bool:
         base_url = base_url_for(self, "auth=")
-        origin = _origin(base_url)
-        if origin is None or _origin(str(request.url)) != origin:
-            return False
         require_secure(base_url, "api_base_url")
-        return True
+        return _origin(str(request.url)) == _origin(base_url)
 
 
 @clears_its_frames
@@ -144,33 +128,27 @@ class _Sent:
         self._carto_auth = carto_auth
         self.token = token
 
-    def is_refused_by(self, response: Any) -> bool:
-        """Whether the API did not accept it, of all that an answer's request may have carried.
+    def is_repeated(self, request: Any, response: Any) -> bool:
+        """Whether ``request``, a copy of the one that was answered, is to be sent with the token that it now has.
 
-        After a redirect to elsewhere it carries no token of ours any more, and must get none: whoever sent
-        it along, even back to the API, is not the caller.
+        That is so where the API refused the token, and there is another one. After a redirect to elsewhere a request
+        carries no token of ours any more, and must get none: whoever sent it along, even back to the API, is not the
+        caller.
         """
-        request = response.request
-        return (
-            self._carto_auth is not None
-            and response.status_code == 401
-            and request.headers.get("Authorization") == _bearer(self.token)
-            and self._carto_auth._is_for_the_api(request)
-        )
-
-    def renew_in(self, request: Any) -> bool:
-        """Put another token into ``request``; ``False`` if there is none, or if it cannot be sent again."""
-        another = self._carto_auth._token_instead_of(self.token) if self._carto_auth is not None else None
+        auth, headers = self._carto_auth, response.request.headers
+        if auth is None or response.status_code != 401 or headers.get("Authorization") != _bearer(self.token):
+            return False
+        another = auth._token_instead_of(self.token) if auth._is_for_the_api(response.request) else None
         if another is None or not _can_be_repeated(request):
             return False
-        _with_token(request, another)
+        request.headers["Authorization"] = _bearer(another)
         return True
 
     def __call__(self, response: Any, **options: Any) -> Any:
         """The answer to use; ``options`` are those that the request was sent with."""
         again = response.request.copy()
         try:
-            if not self.is_refused_by(response) or not self.renew_in(again):
+            if not self.is_repeated(again, response):
                 return response
         except BaseException:
             response.close()  # nobody will see it, and so nobody else can close it
@@ -210,23 +188,21 @@ def with_renewal(auth: RequestAuth, ask: Callable[[str], _Answer]) -> _Answer:
     """
     token = auth.get_access_token()
     try:
-        return ask(token)
-    except Unauthorized as error:
-        another = auth._token_instead_of(token) if error.status == 401 else None
-        if another is None:
-            raise auth._advised(error) from None
-    try:
+        try:
+            return ask(token)
+        except Unauthorized as error:
+            another = auth._token_instead_of(token) if error.status == 401 else None
+            if another is None:
+                raise
         return ask(another)
     except Unauthorized as error:
-        raise auth._advised(error) from None
+        if error.status == 401 and error.remedy is None:
+            error.remedy = auth._account.source.advice
+        raise
 
 
 def _bearer(token: str) -> str:
     return f"Bearer {token}"
-
-
-def _with_token(request: Any, token: str) -> None:
-    request.headers["Authorization"] = _bearer(token)
 
 
 def _can_be_repeated(request: Any) -> bool:
@@ -237,29 +213,16 @@ def _can_be_repeated(request: Any) -> bool:
     return isinstance(in_memory, type) and isinstance(request.stream, in_memory)
 
 
-def _origin(url: str) -> tuple[str, str, int | None] | None:
-    """Scheme, host and port (RFC 6454 section 4); ``None`` for what is no plain address."""
-    from urllib.parse import urlsplit
-
-    try:
-        parts = urlsplit(url)
-        port = parts.port or _PORTS.get(parts.scheme)
-    except ValueError:
-        return None
-    if not parts.hostname or "\\" in url:
-        return None
-    return parts.scheme, parts.hostname, port
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port (RFC 6454 section 4); no host for what is no plain address."""
+    parts = split_url("" if "\\" in url else url)
+    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
 async def _in_thread(function: Callable[..., _Answer], *arguments: Any) -> _Answer:
     """Call ``function``, which may wait, while the event loop goes on. A cancellation does not wait for it."""
-    try:
-        # httpx itself depends on it, and it knows whether this is asyncio or trio.
-        from anyio import to_thread
-    except ImportError:
-        import asyncio
+    from anyio import to_thread  # httpx itself depends on it, and it knows whether this is asyncio or trio
 
-        return await asyncio.to_thread(function, *arguments)
     return await to_thread.run_sync(function, *arguments, abandon_on_cancel=True)
 
 

@@ -15,6 +15,15 @@ CLIENT_ID = "0dxb8HR3ATXCxJiPOJVHsLoHoAtbRX6u"
 #: Registered with that client, and compared exactly: neither the port nor the path can float.
 REDIRECT_URI = "http://localhost:10000/callback/"
 
+_VARIABLES = {
+    "auth_url": "CARTO_AUTH_URL",
+    "accounts_url": "CARTO_ACCOUNTS_URL",
+    "app_url": "CARTO_APP_URL",
+    "client_id": "CARTO_AUTH_CLIENT_ID",
+    "audience": "CARTO_AUTH_AUDIENCE",
+    "scope": "CARTO_AUTH_SCOPE",
+}
+
 
 class Services(Value):
     """Where the services are that a login needs.
@@ -70,15 +79,11 @@ class Services(Value):
         Raises:
             UntrustedAddress: a variable holds an address that is neither https nor on this computer.
         """
-        default = cls()
-        return cls(
-            auth_url=_environment_url("CARTO_AUTH_URL", default.auth_url),
-            accounts_url=_environment_url("CARTO_ACCOUNTS_URL", default.accounts_url),
-            app_url=_environment_url("CARTO_APP_URL", default.app_url),
-            client_id=_environment("CARTO_AUTH_CLIENT_ID") or default.client_id,
-            audience=_environment("CARTO_AUTH_AUDIENCE") or default.audience,
-            scope=_environment("CARTO_AUTH_SCOPE"),
-        )
+        given = {name: value for name, variable in _VARIABLES.items() if (value := environment(variable))}
+        for name in [name for name in given if name.endswith("_url")]:
+            given[name] = given[name].rstrip("/")
+            require_secure(given[name], _VARIABLES[name])
+        return cls(**given)
 
     @property
     def authorize_url(self) -> str:
@@ -112,11 +117,6 @@ class Services(Value):
         return {url.netloc: url.scheme for url in sorted(urls, key=lambda url: url.scheme)}
 
 
-def _environment(variable: str) -> str:
+def environment(variable: str) -> str:
+    """The value of an environment variable without the blanks around it; ``""`` where it is not set."""
     return os.environ.get(variable, "").strip()
-
-
-def _environment_url(variable: str, default: str) -> str:
-    url = _environment(variable).rstrip("/") or default
-    require_secure(url, variable)
-    return url

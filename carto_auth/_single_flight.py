@@ -14,14 +14,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 
-def interrupted() -> CredentialsError:
-    """The error for a signal handler that asks for what its own thread is getting, and so cannot wait for it."""
-    return CredentialsError(
-        "This thread was interrupted in the middle of getting the token that it is asked for.",
-        remedy="Ask again when it has gone on: outside of the signal handler.",
-    )
-
-
 class SingleFlight:
     """Work that many threads want done, and that is done once.
 
@@ -58,7 +50,10 @@ class SingleFlight:
             if wait <= 0:
                 return
             if leader == get_ident():  # a signal handler: its thread cannot wait for itself
-                raise interrupted()
+                raise CredentialsError(
+                    "This thread was interrupted in the middle of getting the token that it is asked for.",
+                    remedy="Ask again when it has gone on: outside of the signal handler.",
+                )
             try:
                 error = flight.exception(timeout=wait)
             except WaitedTooLong:
@@ -70,16 +65,11 @@ class SingleFlight:
                 raise error
 
     def _lead(self, work: Callable[[bool], None], mine: Future[None]) -> None:
-        end: BaseException | None = None
         try:
             work(True)
         except BaseException as error:
-            end = error
-            raise
-        finally:
             del self._flights[os.getpid()]
-            if end is None:
-                mine.set_result(None)
-            else:
-                mine.set_exception(end)
-            end = None  # an error that a frame of its own traceback holds is not freed at once
+            mine.set_exception(error)
+            raise
+        del self._flights[os.getpid()]
+        mine.set_result(None)

@@ -5,49 +5,33 @@ from __future__ import annotations
 import os
 import sys
 
-from carto_auth import _log
+from carto_auth import _log, pkce
 from carto_auth._identity import Identity, Owner
 from carto_auth._stores.base import CARTOS_ACCOUNTS
 from carto_auth._token import LATEST_TIME, is_token_expired, jwt_claims, jwt_expiration
+from carto_auth.credentials import cli_login
 from carto_auth.errors import CredentialsError, LoginRequired, ServerError, Unauthorized
-from carto_auth.pkce import (
-    LOGIN_SECONDS,
-    LONGEST_WAIT_SECONDS,
-    login_required,
-    login_seconds,
-    refresh_oauth_token_info,
-    revoke_refresh_token,
-)
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Any
 
     from carto_auth._services import Services
-    from carto_auth._stores.base import Entry, Store
     from carto_auth._token import Token
-    from carto_auth.credentials import CliProfile
-
-    class Seams(Protocol):
-        """The functions that a program may have replaced; see :mod:`carto_auth.auth`."""
-
-        def load(self, store: Store) -> Entry | None: ...
-        def save(self, store: Store, entry: Entry, api_base_url: str | None) -> None: ...
-        def log_in(self, open_browser: bool, org: str | None, **newer: Any) -> dict[str, Any]: ...
-        def may_log_in(self) -> bool: ...
-        def get_m2m_token(self, client_id: Any, client_secret: Any, services: Services) -> dict[str, Any]: ...
-        def find_api_base_url(self, access_token: str, services: Services) -> str: ...
-
+    from carto_auth.auth import Seams
+    from carto_auth.credentials import M2MCredentials
 
 #: Seconds to wait for another process (or thread) that renews the same token: as long as a request may take.
 RENEWAL_WAIT_SECONDS = 60.0
 
 #: What a token service says of a refresh token that is not good any more (RFC 6749 section 5.2), or not without its
-#: person (OpenID Connect Core section 3.1.2.6, Auth0).
-_ENDED = {"invalid_grant", "invalid_client", "unauthorized_client", "access_denied"}
-_NEEDS_A_PERSON = {"login_required", "interaction_required", "consent_required", "mfa_required"}
+#: person (OpenID Connect Core section 3.1.2.6, Auth0). Another refusal is a proxy's, or a firewall's.
+_NEEDS_A_LOGIN = (
+    *("invalid_grant", "invalid_client", "unauthorized_client", "access_denied"),
+    *("login_required", "interaction_required", "consent_required", "mfa_required"),
+)
 
 #: This process; a copy of a source that finds itself in another one asks nobody for a login.
 _PROCESS = os.urandom(8)
@@ -60,27 +44,25 @@ class TokenSource:
         identity: whose tokens they are.
         advice: what to do when a token of this source is refused.
         found_by: the accounts service that finds their API base URL.
+        sharing_key: what is the same for copies of it that may use each other's tokens; ``None`` if none may.
     """
 
-    def __init__(self, identity: Identity, advice: str = "", found_by: str = CARTOS_ACCOUNTS) -> None:
+    advice = ""
+    found_by = CARTOS_ACCOUNTS
+    sharing_key: tuple[object, ...] | None = None
+
+    def __init__(self, identity: Identity) -> None:
         self.identity = identity
-        self.advice = advice
-        self.found_by = found_by
 
-    @property
-    def sharing_key(self) -> tuple[object, ...] | None:
-        """What is the same for copies of it that may use each other's tokens; ``None`` if none may."""
-        return None
-
-    def renews_quietly(self, token: Token | None) -> bool:
+    def renews_quietly(self, token: Token) -> bool:
         """Whether a new token can be had in place of ``token`` without asking a person."""
         return False
 
-    def patience(self, token: Token | None) -> float:
+    def patience(self, token: Token) -> float:
         """Seconds to wait for another process that is getting the token that follows ``token``."""
         return RENEWAL_WAIT_SECONDS
 
-    def quietly(self, token: Token | None) -> dict[str, Any] | None:
+    def quietly(self, token: Token) -> dict[str, Any] | None:
         """A new token info, without asking a person; ``None`` where only a person can help.
 
         Raises:
@@ -88,14 +70,14 @@ class TokenSource:
         """
         return None
 
-    def by_a_person(self, token: Token | None) -> dict[str, Any]:
+    def by_a_person(self, token: Token) -> dict[str, Any]:
         """A new token info in place of ``token``, from a person's login.
 
         Raises:
             LoginRequired: there is nobody to ask.
             CredentialsError: none could be had.
         """
-        raise login_required()
+        raise pkce.login_required()
 
     def tell_of_waiting(self) -> None:
         """Say, where there is a person, that another process is getting the token."""
@@ -122,10 +104,9 @@ class TokenSource:
 class _AskingSource(TokenSource):
     """A source that asks CARTO's services, by functions that a program may have replaced."""
 
-    def __init__(
-        self, identity: Identity, advice: str, seams: Seams, services: Services, *, finds_base_url: bool
-    ) -> None:
-        super().__init__(identity, advice, services.accounts_url)
+    def __init__(self, identity: Identity, seams: Seams, services: Services, finds_base_url: bool) -> None:
+        super().__init__(identity)
+        self.found_by = services.accounts_url
         self._seams = seams
         self._services = services
         self._finds_base_url = finds_base_url
@@ -137,35 +118,19 @@ class _AskingSource(TokenSource):
 class M2MSource(_AskingSource):
     """An M2M application, which gets tokens for its secret. The secret goes along in a pickle."""
 
-    def __init__(
-        self,
-        seams: Seams,
-        services: Services,
-        client_id: str | None,
-        client_secret: str | None,
-        api_base_url: str | None,
-        *,
-        finds_base_url: bool = False,
-    ) -> None:
-        super().__init__(
-            Identity.of_application(services, client_id, api_base_url),
-            "The token was refused although it is new. Try again; if it happens again, ask CARTO's support.",
-            seams,
-            services,
-            finds_base_url=finds_base_url,
-        )
-        self._client_id = client_id
-        self._client_secret = client_secret
+    advice = "The token was refused although it is new. Try again; if it happens again, ask CARTO's support."
 
-    @property
-    def sharing_key(self) -> tuple[object, ...]:
-        return self.identity, self._client_secret
+    def __init__(self, seams: Seams, services: Services, known: M2MCredentials, finds_base_url: bool) -> None:
+        identity = Identity.of_application(services, known.client_id, known.api_base_url)
+        super().__init__(identity, seams, services, finds_base_url)
+        self.sharing_key = identity, known.client_secret
+        self._known = known
 
-    def renews_quietly(self, token: Token | None) -> bool:
-        return bool(self._client_id and self._client_secret)
+    def renews_quietly(self, token: Token) -> bool:
+        return bool(self._known.client_id and self._known.client_secret)
 
-    def quietly(self, token: Token | None) -> dict[str, Any]:
-        return self._seams.get_m2m_token(self._client_id, self._client_secret, self._services)
+    def quietly(self, token: Token) -> dict[str, Any]:
+        return self._seams.get_m2m_token(self._known.client_id, self._known.client_secret, self._services)
 
     def base_url(self, access_token: str) -> str | None:
         try:
@@ -180,67 +145,53 @@ class LoginSource(_AskingSource):
 
     It remembers the process that it was made in. A copy elsewhere asks nobody, and does not use the refresh token: one
     that is presented twice ends the login of both (RFC 6819 section 5.2.2.3).
+
+    ``asking`` is ``interactive`` and ``timeout``, as :func:`carto_auth.pkce.get_oauth_token_info` takes them.
     """
 
+    advice = "The login was revoked or has ended. Call logout() on this object, or run: carto-auth logout. Then log in."
+
     def __init__(
-        self,
-        seams: Seams,
-        services: Services,
-        org: str | None,
-        open_browser: bool,
-        *,
-        interactive: bool | None = None,
-        timeout: float = LOGIN_SECONDS,
-        finds_base_url: bool = False,
+        self, seams: Seams, services: Services, org: str | None, open_browser: bool, finds_base_url: bool, **asking: Any
     ) -> None:
-        super().__init__(
-            Identity.of_person(services, org),
-            "The login was revoked or has ended. Call logout() on this object, or run: carto-auth logout. "
-            "Then log in again.",
-            seams,
-            services,
-            finds_base_url=finds_base_url,
-        )
+        super().__init__(Identity.of_person(services, org), seams, services, finds_base_url)
         self._org = org
         self._open_browser = open_browser
-        self._interactive = interactive
-        self._timeout = login_seconds(timeout)
-        self._home = _this_process()
+        self._asking = asking
+        self._seconds = pkce.login_seconds(asking.get("timeout", pkce.LOGIN_SECONDS))
+        self._home = os.getpid(), _PROCESS
 
-    def renews_quietly(self, token: Token | None) -> bool:
-        return token is not None and token.refresh_token is not None and self._is_at_home()
+    def renews_quietly(self, token: Token) -> bool:
+        return token.refresh_token is not None and self._is_at_home()
 
-    def patience(self, token: Token | None) -> float:
+    def patience(self, token: Token) -> float:
         if self.renews_quietly(token):
             return RENEWAL_WAIT_SECONDS
-        if self._interactive is False or not self._is_at_home() or not self._seams.may_log_in():
+        if self._asking.get("interactive") is False or not self._is_at_home() or not self._seams.may_log_in():
             return 0.0
-        return RENEWAL_WAIT_SECONDS + min(self._timeout, LONGEST_WAIT_SECONDS)
+        return RENEWAL_WAIT_SECONDS + min(self._seconds, pkce.LONGEST_WAIT_SECONDS)
 
-    def quietly(self, token: Token | None) -> dict[str, Any] | None:
-        if token is None or token.refresh_token is None or not self._is_at_home():
+    def quietly(self, token: Token) -> dict[str, Any] | None:
+        if token.refresh_token is None or not self._is_at_home():
             return None
         try:
-            return refresh_oauth_token_info(token.refresh_token, services=self._services)
+            return pkce.refresh_oauth_token_info(token.refresh_token, services=self._services)
         except Unauthorized as error:
             _log.debug("the refresh token was refused: %s", error.message)
-            if (
-                error.error not in _ENDED | _NEEDS_A_PERSON
-            ):  # a proxy's answer, or a firewall's: the token may be good again
+            if error.error not in _NEEDS_A_LOGIN:
                 error.remedy = error.remedy or "Try again. If it does not help, run: carto-auth logout. Then log in."
                 raise
         return None
 
-    def by_a_person(self, token: Token | None) -> dict[str, Any]:
+    def by_a_person(self, token: Token) -> dict[str, Any]:
         try:
             if not self._is_at_home():
-                raise login_required("this object is a copy that came from another process")
-            if self._interactive is False:
-                raise login_required("the program has said interactive=False")
-            newer = {"interactive": self._interactive, "timeout": self._timeout, "services": self._services}
-            return self._seams.log_in(self._open_browser, self._org, **newer)
+                raise pkce.login_required("this object is a copy that came from another process")
+            if self._asking.get("interactive") is False:
+                raise pkce.login_required("the program has said interactive=False")
+            return self._seams.log_in(self._open_browser, self._org, services=self._services, **self._asking)
         except LoginRequired:
-            if self._finds_base_url or token is None or jwt_claims(token.text):
+            if self._finds_base_url or not token.text or jwt_claims(token.text):
                 raise
         # The token was no login's: it came with the constructor.
         raise CredentialsError(
@@ -261,25 +212,23 @@ class LoginSource(_AskingSource):
             tell(f"Using the CARTO login of {Owner(token.text).email or 'somebody'} that is kept here.")
 
     def revoke(self, refresh_token: str) -> None:
-        revoke_refresh_token(refresh_token, services=self._services)
+        pkce.revoke_refresh_token(refresh_token, services=self._services)
 
     def _is_at_home(self) -> bool:
-        return self._home == _this_process()
-
-
-def _this_process() -> tuple[int, bytes]:
-    return os.getpid(), _PROCESS
+        return self._home == (os.getpid(), _PROCESS)
 
 
 class CliSource(TokenSource):
     """The CARTO CLI's login, whose file is read again when its token has ended: somebody may have logged in."""
 
-    def __init__(self, identity: Identity, profile: CliProfile) -> None:
-        super().__init__(identity, "The CARTO CLI's login was revoked or has ended. Run: carto auth login")
+    advice = "The CARTO CLI's login was revoked or has ended. Run: carto auth login"
+
+    def __init__(self, identity: Identity, profile: str | None) -> None:
+        super().__init__(identity)
         self._profile = profile
 
-    def quietly(self, token: Token | None) -> dict[str, Any]:
-        text = self._profile.read().access_token
+    def quietly(self, token: Token) -> dict[str, Any]:
+        text = cli_login(self._profile).access_token
         expiration = jwt_expiration(text) or LATEST_TIME
         if is_token_expired(expiration):
             raise LoginRequired("The CARTO CLI's login has ended.", remedy="Run: carto auth login")
@@ -293,8 +242,9 @@ class FixedSource(TokenSource):
     """
 
     def __init__(self, identity: Identity, ended: str, advice: str) -> None:
-        super().__init__(identity, advice)
+        super().__init__(identity)
+        self.advice = advice
         self._ended = ended
 
-    def quietly(self, token: Token | None) -> dict[str, Any]:
+    def quietly(self, token: Token) -> dict[str, Any]:
         raise CredentialsError(self._ended, remedy=self.advice)

@@ -41,7 +41,7 @@ RENEWAL_SPREAD_SHARE = 0.1
 LONGEST_TOKEN = 65_536
 
 
-class Token(Value):
+class Token(Value, secret=("text", "refresh_token")):
     """An access token. It is never changed, only replaced, so that one assignment publishes all of it.
 
     Attributes:
@@ -52,21 +52,11 @@ class Token(Value):
         refresh_token: what renews it without a person, or ``None``.
     """
 
-    secret_fields: tuple[str, ...] = ("text", "refresh_token")
-
-    def __init__(
-        self,
-        text: str,
-        end: float | None,
-        due: float,
-        issued_at: float | None = None,
-        refresh_token: str | None = None,
-    ) -> None:
-        self.text = text
-        self.end = end
-        self.due = due
-        self.issued_at = issued_at
-        self.refresh_token = refresh_token
+    text: str
+    end: float | None
+    due: float
+    issued_at: float | None = None
+    refresh_token: str | None = None
 
     @classmethod
     def of(
@@ -116,9 +106,7 @@ def _end(claims: Mapping[str, Any], expiration: float | None, issued_at: float |
 def _lifetime(claims: Mapping[str, Any]) -> float | None:
     """Seconds from a JWT's ``iat`` to its ``exp``; ``None`` when it does not say."""
     issued_at, expiration = claims.get("iat"), claims.get("exp")
-    if not is_time(issued_at) or not is_time(expiration) or expiration <= issued_at:
-        return None
-    return expiration - issued_at
+    return expiration - issued_at if is_time(issued_at) and is_time(expiration) else None
 
 
 def _leeway(lifetime: float | None) -> float:
@@ -145,13 +133,9 @@ def is_token_expired(expiration: float | None) -> bool:
 
 def is_usable_token(token: object) -> TypeGuard[str]:
     """Whether ``token`` can be sent in an Authorization header (RFC 6750 section 2.1) at all."""
-    return (
-        isinstance(token, str)
-        and 0 < len(token) <= LONGEST_TOKEN
-        and token.isascii()
-        and token.isprintable()
-        and " " not in token
-    )
+    if not isinstance(token, str) or not 0 < len(token) <= LONGEST_TOKEN:
+        return False
+    return token.isascii() and token.isprintable() and " " not in token
 
 
 def is_time(value: object) -> TypeGuard[float]:
@@ -211,11 +195,8 @@ def parse_token_answer(answer: Mapping[str, Any], now: float) -> dict[str, Any]:
     token_type = answer.get("token_type", "Bearer")
     if not isinstance(token_type, str) or token_type.lower() != "bearer":
         raise _unusable("CARTO's answer holds a token of another type than Bearer.")
-    info: dict[str, Any] = {
-        "access_token": token,
-        "expiration": _expiration(token, answer.get("expires_in"), now),
-        "issued_at": int(now),
-    }
+    expiration = _expiration(token, answer.get("expires_in"), now)
+    info: dict[str, Any] = {"access_token": token, "expiration": expiration, "issued_at": int(now)}
     if is_usable_token(answer.get("refresh_token")):
         info["refresh_token"] = answer["refresh_token"]
     return info
@@ -225,20 +206,10 @@ def _expiration(token: str, expires_in: object, now: float) -> int:
     counted = now + float(expires_in) if is_time(expires_in) else None
     end = _end(jwt_claims(token), counted if is_time(counted) else None, int(now))
     if end is None or end <= now:
-        raise _unusable(
-            f"CARTO's answer does not say for how long the token is good (expires_in is {_described(expires_in)})."
-        )
+        seen = "missing" if expires_in is None else "no possible number of seconds"
+        raise _unusable(f"CARTO's answer does not say for how long the token is good (expires_in is {seen}).")
     return int(end)
 
 
 def _unusable(message: str) -> InvalidAnswer:
     return InvalidAnswer(message, remedy="Try again. If it happens again, ask who runs your CARTO.", status=200)
-
-
-def _described(value: object) -> str:
-    """What kind of thing a server sent, without showing a text of any length."""
-    if value is None:
-        return "missing"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return f"a {type(value).__name__}, not a number"
-    return str(value) if abs(value) < LATEST_TIME else "no possible number of seconds"

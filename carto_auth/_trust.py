@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import TypeGuard
     from urllib.parse import SplitResult
 
-_WHERE_IT_IS = "You will find it on the Developers page of your CARTO Workspace."
+WHERE_IT_IS = "You will find it on the Developers page of your CARTO Workspace."
 
 
 def require_secure(url: str, named_by: str) -> None:
@@ -50,7 +50,7 @@ def _problem_of(url: str) -> str | None:
         return None
     # Such an address may hold a password or a token, or be one by mistake.
     can_be_shown = parts.hostname and not set("@?#") & set(url)
-    return f"{problem}: {_shown(url)}" if can_be_shown else problem
+    return f"{problem}: {url!r:.80}" if can_be_shown else problem
 
 
 def _is_plain_https(url: str) -> bool:
@@ -79,8 +79,7 @@ def ca_bundle() -> str | None:
     if variable is None or os.path.exists(os.environ[variable]):
         return os.environ.get(variable or "")
     raise ServiceUnreachable(
-        f"There is no CA bundle {os.environ[variable]}, which {variable} names.",
-        remedy="Correct or unset the variable.",
+        f"There is no CA bundle {os.environ[variable]}, which {variable} names.", remedy="Correct or unset it."
     )
 
 
@@ -97,16 +96,16 @@ def normalized_base_url(url: str) -> str:
         InvalidCredential: it is not text.
     """
     if not isinstance(url, str):
-        raise InvalidCredential(f"An API base URL must be text, not {type(url).__name__}.", remedy=_WHERE_IT_IS)
+        raise InvalidCredential(f"An API base URL must be text, not {type(url).__name__}.", remedy=WHERE_IT_IS)
     return url.strip().rstrip("/")
 
 
-def require_credentials_base_url(url: str, named_by: str, *, by_carto: bool) -> str:
+def require_credentials_base_url(named_by: str, url: str, *, by_carto: bool) -> str:
     """The normalized API base URL of a credentials file or variable, if a token may be sent there.
 
     Args:
-        url: the address.
         named_by: who named it, for the message.
+        url: the address.
         by_carto: whether the token is CARTO's own, which has no business on a local port. One of services that the
             user named (the sandbox) may go to a loopback address by plain http.
 
@@ -119,7 +118,7 @@ def require_credentials_base_url(url: str, named_by: str, *, by_carto: bool) -> 
     except UntrustedAddress as error:
         raise InvalidCredential(error.message, remedy=error.remedy) from None
     if by_carto and not url.lower().startswith("https://"):
-        raise InvalidCredential(f"The address in {named_by} is not https: {_shown(url)}.", remedy=_WHERE_IT_IS)
+        raise InvalidCredential(f"The address in {named_by} is not https: {url!r:.80}.", remedy=WHERE_IT_IS)
     return url
 
 
@@ -140,9 +139,7 @@ def is_public_name(host: str) -> bool:
     )
 
 
-def tenant_url(
-    tenant_domain: object, named_hosts: Mapping[str, str], *, named_by: str = "CARTO's accounts service", shown: str
-) -> str:
+def tenant_url(tenant_domain: object, named_hosts: Mapping[str, str], *, named_by: str, shown: str) -> str:
     """The address of a tenant's own host, from the ``tenant_domain`` that the accounts API or the CARTO CLI gave.
 
     Args:
@@ -161,7 +158,7 @@ def tenant_url(
             return f"https://{tenant_domain}"
     raise UntrustedAddress(
         f"{named_by} named a tenant that is not a public host name: {shown}.",
-        remedy=f"Pass api_base_url= yourself. {_WHERE_IT_IS}",
+        remedy=f"Pass api_base_url= yourself. {WHERE_IT_IS}",
     )
 
 
@@ -200,11 +197,6 @@ def is_cartos_base_url(url: str) -> bool:
 def _is_plain(url: str) -> bool:
     dots = "/../" in f"{split_url(url).path}/"
     return url.isascii() and url.isprintable() and not set(url) & set(" \\?#@;%") and not dots
-
-
-def _shown(url: str) -> str:
-    """An address of the user's own for a message: on one line, and short."""
-    return repr(url) if len(repr(url)) <= 80 else f"{repr(url)[:77]}..."
 
 
 def split_url(url: str) -> SplitResult:

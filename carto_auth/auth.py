@@ -7,17 +7,16 @@ from functools import partial
 
 from carto_auth import cache, credentials, discovery, m2m, pkce
 from carto_auth._account import Account
+from carto_auth._facade import Facade
 from carto_auth._frames import clears_its_frames
 from carto_auth._identity import Identity
-from carto_auth._old_names import OldNames
 from carto_auth._request_auth import RequestAuth, base_url_for, with_renewal
 from carto_auth._services import Services
 from carto_auth._sources import CliSource, FixedSource, LoginSource, M2MSource, TokenSource
 from carto_auth._stores import default_store, store_at, store_elsewhere
-from carto_auth._stores.base import Entry, Store
-from carto_auth._token import LATEST_TIME, Token, given_time, jwt_expiration
-from carto_auth._travel import Travels
-from carto_auth._whoami import WhoAmI
+from carto_auth._stores.base import NO_TOKEN, Entry, Store
+from carto_auth._token import LATEST_TIME, Token, given_time
+from carto_auth._trust import normalized_base_url
 from carto_auth.cache import load_cache_file, save_cache_file
 from carto_auth.discovery import get_api_base_url
 from carto_auth.errors import CredentialsError, LoginRequired
@@ -38,22 +37,16 @@ if TYPE_CHECKING:
 
     from carto_auth._login.pending import PendingLogin
     from carto_auth._warehouse.token import Warehouse
-    from carto_auth.restricted import Restriction, TokensApi
+    from carto_auth.restricted import RestrictedTokens
 
     StrPath = str | os.PathLike[str]
 
-__all__ = [
-    "CartoAuth",
-    "RestrictedAuth",
-    "get_api_base_url",
-    "get_m2m_token_info",
-    "get_oauth_token_info",
-    "load_cache_file",
-    "save_cache_file",
-]
+__all__ = ["CartoAuth", "RestrictedAuth"]
+#: As carto-auth 0.2.0 has them here; tests of other packages replace them.
+__all__ += ["get_api_base_url", "get_m2m_token_info", "get_oauth_token_info", "load_cache_file", "save_cache_file"]
 
 
-class _Seams:
+class Seams:
     """Calls the functions that dependants' tests replace in this module, by their names in it, at each call.
 
     A function that was replaced gets what carto-auth 0.2.0 gave it, and nothing newer; ours get all there is to say.
@@ -71,27 +64,24 @@ class _Seams:
             save_cache_file(store.place, {**entry.as_json(), "api_base_url": api_base_url})
 
     def log_in(self, open_browser: bool, org: str | None, **newer: Any) -> dict[str, Any]:
-        if get_oauth_token_info is pkce.get_oauth_token_info:
-            return get_oauth_token_info(open_browser, org, **newer)
-        return get_oauth_token_info(open_browser, org)
+        is_ours = get_oauth_token_info is pkce.get_oauth_token_info
+        return get_oauth_token_info(open_browser, org, **(newer if is_ours else {}))
 
     def may_log_in(self) -> bool:
         """Whether there is a person, or a program that has put itself in the place of one."""
         return get_oauth_token_info is not pkce.get_oauth_token_info or somebody_may_log_in()
 
     def get_m2m_token(self, client_id: Any, client_secret: Any, services: Services) -> dict[str, Any]:
-        if get_m2m_token_info is m2m.get_m2m_token_info:
-            return get_m2m_token_info(client_id, client_secret, services=services)
-        return get_m2m_token_info(client_id, client_secret)
+        newer = {"services": services} if get_m2m_token_info is m2m.get_m2m_token_info else {}
+        return get_m2m_token_info(client_id, client_secret, **newer)
 
     def find_api_base_url(self, access_token: str, services: Services) -> str:
-        if get_api_base_url is discovery.get_api_base_url:
-            return get_api_base_url(access_token, services=services)
-        return get_api_base_url(access_token)
+        newer = {"services": services} if get_api_base_url is discovery.get_api_base_url else {}
+        return get_api_base_url(access_token, **newer)
 
 
 @clears_its_frames
-class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
+class CartoAuth(Facade, RequestAuth):
     """A CARTO account's access token, kept and renewed, and what it opens.
 
     Use :meth:`from_oauth` for a person, :meth:`from_m2m` for a job. The constructor itself takes what is known already;
@@ -161,10 +151,10 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
         known = services or Services.from_environment()
         source: TokenSource
         if self._mode == "m2m":
-            application = (self._client_id, self._client_secret, api_base_url)
-            source = M2MSource(SEAMS, known, *application, finds_base_url=finds_base_url)
+            application = credentials.M2MCredentials(api_base_url, self._client_id, self._client_secret)
+            source = M2MSource(SEAMS, known, application, finds_base_url)
         else:
-            source = LoginSource(SEAMS, known, self._org, self._open_browser, finds_base_url=finds_base_url, **asking)
+            source = LoginSource(SEAMS, known, self._org, self._open_browser, finds_base_url, **asking)
         self._get_from(source, known, api_base_url)
 
     def _get_from(self, source: TokenSource, services: Services, api_base_url: str | None) -> None:
@@ -215,9 +205,7 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
         """
         org = credentials.organization(org)
         auth = cls("oauth", api_base_url=api_base_url, use_cache=use_cache, open_browser=open_browser, org=org)
-        auth._set_up(services, api_base_url, finds_base_url=True, interactive=interactive, timeout=timeout)
-        auth._start(cache_filepath)
-        return auth
+        return auth._start(cache_filepath, services, api_base_url, interactive=interactive, timeout=timeout)
 
     @classmethod
     def begin_oauth(
@@ -287,20 +275,15 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
             CredentialsError: another of the errors in :mod:`carto_auth.errors`.
         """
         known = services or Services.from_environment()
-        given = (api_base_url, client_id, client_secret)
-        if filepath is None:
-            found = credentials.find_m2m(known) if given == (None, None, None) else credentials.given_m2m(*given, known)
-        elif given == (None, None, None):
-            found = credentials.read_m2m_file(filepath, known)
-        else:
-            raise CredentialsError(
-                "Both a credentials file and credentials were passed, and it is not clear which to use.",
-                remedy="Pass one of them.",
-            )
-        auth = cls("m2m", use_cache=use_cache, **vars(found))
-        auth._set_up(known, found.api_base_url, finds_base_url=not found.api_base_url)
-        auth._start(cache_filepath)
-        return auth
+        passed = {"api_base_url": api_base_url, "client_id": client_id, "client_secret": client_secret}
+        found = credentials.find_m2m(known, filepath, **passed)
+        return cls("m2m", use_cache=use_cache, **vars(found))._start(cache_filepath, known, found.api_base_url)
+
+    @classmethod
+    def from_m2m_token(cls, api_base_url: str, client_id: str, client_secret: str, use_cache: bool = True) -> Self:
+        """What a public branch of carto-auth 0.2.0 calls :meth:`from_m2m` with credentials."""
+        known = credentials.M2MCredentials(api_base_url, client_id, client_secret)
+        return cls.from_m2m(use_cache=use_cache, **vars(known))
 
     @classmethod
     def from_access_token(
@@ -324,13 +307,13 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
             CredentialsError: the CARTO CLI's profile does not tell where the token is for.
         """
         known = services or Services.from_environment()
-        found = credentials.find_access_token(access_token, api_base_url, known)
+        text, base_url = credentials.find_access_token(access_token, api_base_url, known)
         source = FixedSource(
             Identity.of_person(known, None),
             "The API access token is not good any more.",
             "Make a new API access token on the Developers page of your CARTO Workspace.",
         )
-        return cls._with_token(found.api_base_url, Token(found.access_token, LATEST_TIME, LATEST_TIME), source, known)
+        return cls._with_token(base_url, Token(text, LATEST_TIME, LATEST_TIME), source, known)
 
     @classmethod
     def from_cli(cls, profile: str | None = None, *, services: Services | None = None) -> Self:
@@ -348,9 +331,8 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
                 base URL.
         """
         known = services or Services.from_environment()
-        cli_profile = credentials.CliProfile.default(profile)
-        source = CliSource(Identity.of_person(known, None), cli_profile)
-        found = cli_profile.read()
+        source = CliSource(Identity.of_person(known, None), credentials.cli_profile(profile))
+        found = credentials.cli_login(profile)
         token = Token.of(found.access_token, LATEST_TIME)
         auth = cls._with_token(found.api_base_url(known), token, source, known)
         auth.get_access_token()
@@ -399,11 +381,13 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
             error.message = f"{credentials.nothing_good()} {error.message}"
             raise
 
-    def _start(self, cache_filepath: StrPath | None) -> None:
-        """Begin with the token that is kept at ``cache_filepath``, else in the default place, or with a new one."""
+    def _start(self, place: StrPath | None, services: Services | None, api_base_url: str | None, **asking: Any) -> Self:
+        """Begin with the token that is kept at ``place``, else in the default place, or with a new one."""
+        self._set_up(services, api_base_url, finds_base_url=True, **asking)
         identity = self._account.source.identity
-        self._keep_in(store_at(cache_filepath, identity) if cache_filepath else default_store(identity))
+        self._keep_in(store_at(place, identity) if place else default_store(identity))
         self._account.start()
+        return self
 
     # ---- using it ------------------------------------------------------------------------------
 
@@ -422,7 +406,7 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
             CredentialsError: no new token could be had. A token that is still good is returned instead.
         """
         token = self._account.token
-        if token is not None and time.time() < token.due:
+        if time.time() < token.due:
             return token.text
         return self._account.good_token()
 
@@ -515,18 +499,13 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
             RateLimited: the quota of tokens is used up.
             CredentialsError: another of the errors in :mod:`carto_auth.errors`.
         """
-        from carto_auth.restricted import Restriction, TokensApi, restricted_token, store_beside
+        from carto_auth.restricted import RestrictedTokens, Restriction, store_beside
 
         restriction = Restriction(grants, allowed_apis, referers, expiration, name)
-        base_url = base_url_for(self, "CARTO's Tokens API")
-        api = TokensApi(base_url, partial(with_renewal, self), self._is_api_access_token)
-        store = store_beside(self._account.store, self.get_access_token(), restriction, api.base_url)
-        return RestrictedAuth._made(self._services, restriction, api, store, restricted_token(restriction, api, store))
-
-    def _is_api_access_token(self) -> bool:
-        """Whether the token is of that kind; an OAuth token of CARTO's is a JWT that ends."""
-        text = self.get_access_token()
-        return not self._account.source.renews_quietly(self._account.token) and jwt_expiration(text) is None
+        base_url = normalized_base_url(base_url_for(self, "CARTO's Tokens API"))
+        store = store_beside(self._account.store, self.get_access_token(), restriction, base_url)
+        tokens = RestrictedTokens(restriction, store, base_url, partial(with_renewal, self))
+        return RestrictedAuth._made(self._services, tokens)
 
     def logout(self) -> bool:
         """Forget this account's tokens, in memory and in the cache; revoke the refresh token if there is one.
@@ -568,16 +547,13 @@ class RestrictedAuth(CartoAuth):
     does not.
     """
 
-    _tokens_api: TokensApi | None = None
-    _kept_in: Store | None = None
-    _restriction: Restriction | None = None
+    _tokens: RestrictedTokens | None = None
 
     @classmethod
-    def _made(
-        cls, services: Services, restriction: Restriction, tokens_api: TokensApi, kept_in: Store, token: Token
-    ) -> Self:
-        auth = cls._with_token(tokens_api.base_url, token, _restricted(services, "has come to its end"), services)
-        auth._tokens_api, auth._kept_in, auth._restriction = tokens_api, kept_in, restriction
+    def _made(cls, services: Services, tokens: RestrictedTokens) -> Self:
+        source = _restricted(services, "has come to its end")
+        auth = cls._with_token(tokens.base_url, tokens.get(), source, services)
+        auth._tokens = tokens
         return auth
 
     def logout(self) -> bool:
@@ -598,28 +574,24 @@ class RestrictedAuth(CartoAuth):
             CredentialsError: CARTO did not take it back, or this is a copy that came from another process.
         """
         token = self._account.token
-        if token is None:
+        if not token.text:
             return False
-        if self._tokens_api is None or self._kept_in is None:
+        if self._tokens is None:
             raise CredentialsError(
                 "A copy of a restricted object cannot delete its token: the account did not come along.",
                 remedy="Call restricted_to() with the same arguments on the account's object, and delete that.",
             )
-        from carto_auth.restricted import forget
-
-        known = self._tokens_api.delete(token.text)
-        forget(token.text, self._kept_in)
+        known = self._tokens.delete(token.text)
         self._account.source = _restricted(self._services, "was deleted")
-        self._account.token = None
+        self._account.token = NO_TOKEN
         return known
 
     def __getstate__(self) -> dict[str, Any]:
         # Without the account, whose token or credentials would go along, and so without its cache.
-        return {**super().__getstate__(), "_tokens_api": None, "_kept_in": None}
+        return {**super().__getstate__(), "_tokens": None}
 
     def __repr__(self) -> str:
-        grants = len(self._restriction.grants) if self._restriction else 0
-        return f"<RestrictedAuth to {grants} grant{'' if grants == 1 else 's'} {self._account.api_base_url}>"
+        return f"<RestrictedAuth {self._account.api_base_url}>"
 
 
 def _restricted(services: Services, end: str) -> FixedSource:
@@ -630,4 +602,4 @@ def _restricted(services: Services, end: str) -> FixedSource:
     )
 
 
-SEAMS = _Seams()
+SEAMS = Seams()

@@ -79,36 +79,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         output.say("carto-auth: interrupted")
         return 130
-    except BrokenPipeError:  # whoever read our output has seen enough
-        output.discard()
     except OSError as error:
-        output.say(f"carto-auth: the output could not be written ({error.strerror or error})")
+        if not isinstance(error, BrokenPipeError):  # after which whoever read our output has seen enough
+            output.say(f"carto-auth: the output could not be written ({error.strerror or error})")
         output.discard()
     return 1
 
 
 def _run(arguments: list[str]) -> int:
-    if arguments == ["token"]:  # scripts run this often, and need not wait for argparse
-        print_token()
-        code = None
-    else:
-        try:
-            options = _parsed(arguments)
-        finally:
-            sys.stdout.flush()  # --help ends here, and must have been written
-        code = _done(options)
-    sys.stdout.flush()  # a failure to write can still be reported here
-    return code or 0
+    try:
+        if arguments == ["token"]:  # scripts run this often, and need not wait for argparse
+            print_token()
+            return 0
+        options = _parsed(arguments)
+        if options.command == "help":
+            options.commands.get(options.topic, parser()).print_help()
+            return 0
+        from importlib import import_module
 
-
-def _done(options: Namespace) -> int | None:
-    from importlib import import_module
-
-    if options.command == "help":
-        options.commands.get(options.topic, parser()).print_help()
-        return 0
-    code: int | None = import_module(f"carto_auth._command.{options.command}").run(options)
-    return code
+        return import_module(f"carto_auth._command.{options.command}").run(options) or 0
+    finally:
+        sys.stdout.flush()  # a failure to write can still be reported here
 
 
 def _parsed(arguments: list[str]) -> Namespace:

@@ -70,7 +70,6 @@ def get_tenant_base_url(domain: object, services: Services, *, named_by: str, se
 def _tenant_domain(access_token: str, services: Services) -> object:
     from carto_auth import _http
 
-    account: dict[str, object] = {}
     refusal = ServerError("", status=200)
     try:
         account = _http.get_json(
@@ -78,14 +77,14 @@ def _tenant_domain(access_token: str, services: Services) -> object:
             access_token=access_token,
             failure="CARTO did not say which organization the account belongs to",
         )
+        if account.get("tenant_domain"):
+            return account["tenant_domain"]
     except ServerError as error:
         # An account without a tenant is answered with an "error" too. It is about the tenant, and not about the
         # token or the service, only when it comes as a success or as "not found".
         if error.status not in (200, 404) or error.error is None:
             raise
         refusal = error
-    if account.get("tenant_domain"):
-        return account["tenant_domain"]
     words = f" ({refusal.error_description or refusal.error})" if refusal.error else ""
     raise TenantNotFound(
         f"The login is good, but this account does not belong to a CARTO organization yet{words}.",
@@ -125,8 +124,6 @@ def get_organization_id(organization: str, *, services: Services | None = None) 
     """
     if organization.startswith("org_"):
         return organization
-    if organization in (".", "..") or not organization.isprintable():  # a path, or not text that can be sent
-        return None
     from urllib.parse import quote
 
     from carto_auth import _http

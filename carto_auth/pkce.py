@@ -23,18 +23,8 @@ if TYPE_CHECKING:
     from carto_auth._login.response import AuthorizationResponse
     from carto_auth.errors import LoginRequired
 
-__all__ = [
-    "AUDIENCE",
-    "CLIENT_ID",
-    "OAUTH_AUTHORIZE_URL",
-    "OAUTH_TOKEN_URL",
-    "REDIRECT_URI",
-    "REDIRECT_URI_CLI",
-    "CartoPKCE",
-    "PendingLogin",
-    "get_oauth_token_info",
-    "refresh_oauth_token_info",
-]
+__all__ = ["CartoPKCE", "PendingLogin", "get_oauth_token_info", "refresh_oauth_token_info"]
+__all__ += ["AUDIENCE", "CLIENT_ID", "OAUTH_AUTHORIZE_URL", "OAUTH_TOKEN_URL", "REDIRECT_URI", "REDIRECT_URI_CLI"]
 
 
 def __getattr__(name: str) -> Any:
@@ -122,7 +112,7 @@ def revoke_refresh_token(refresh_token: str, *, services: Services | None = None
     _http.post_form(services.revocation_url, form, failure="CARTO did not revoke the login", empty_is_fine=True)
 
 
-class Attempt(Value):
+class Attempt(Value, secret=("state", "verifier")):
     """One try of a login: nothing of it is used for another.
 
     Attributes:
@@ -131,12 +121,9 @@ class Attempt(Value):
         verifier: the secret that ties the code to this program (RFC 7636 section 4.1); ``None`` before it begins.
     """
 
-    secret_fields: tuple[str, ...] = ("state", "verifier")
-
-    def __init__(self, redirect_uri: str, state: str | None = None, verifier: str | None = None) -> None:
-        self.redirect_uri = redirect_uri
-        self.state = state
-        self.verifier = verifier
+    redirect_uri: str
+    state: str | None = None
+    verifier: str | None = None
 
     @property
     def challenge(self) -> str | None:
@@ -243,13 +230,11 @@ class CartoPKCE:
             "code_challenge": self.attempt.challenge,
             "code_challenge_method": "S256",
             "state": self.attempt.state,
+            "scope": self._services.scope,
+            "organization": self._find_organization(),
         }
-        if self._services.scope:
-            parameters["scope"] = self._services.scope
-        organization_id = self._find_organization()
-        if organization_id:
-            parameters["organization"] = organization_id
-        return f"{self._services.authorize_url}?{urlencode(parameters)}"
+        given = {name: value for name, value in parameters.items() if value or name == "state"}
+        return f"{self._services.authorize_url}?{urlencode(given)}"
 
     def _find_organization(self) -> str:
         """The id of the organization that was asked for; ``""`` when none was, or when it has no single sign-on."""
@@ -429,10 +414,7 @@ class CartoPKCE:
         }
         try:
             answer = _http.post_form(
-                self._services.token_url,
-                form,
-                repeatable=False,
-                failure="CARTO did not accept the access code",
+                self._services.token_url, form, repeatable=False, failure="CARTO did not accept the access code"
             )
         except Unauthorized as error:
             error.remedy = error.remedy or "A code works once, and only for a short time: begin a new login."
@@ -445,8 +427,7 @@ class CartoPKCE:
         """Compare the organization that a token names, if it names one, with the one that was asked for."""
         if self.org and organization_id and organization_id != self._find_organization():
             raise LoginFailed(
-                f"This login is to another organization ({organization_id}) than the one that was asked for "
-                f"({self.org!r}).",
+                f"This login is to another organization ({organization_id}) than was asked for ({self.org!r}).",
                 remedy=f"Log out at {self._services.app_url} in your browser, or correct the name. Then try again.",
             )
 

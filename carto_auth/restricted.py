@@ -11,32 +11,16 @@ import json
 import re
 import time
 from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from carto_auth import _http, _log
+from carto_auth import _http, _log, errors
 from carto_auth._stores.base import Entry, Lock, Store
-from carto_auth._token import (
-    ACCOUNT_CLAIM,
-    LATEST_TIME,
-    Token,
-    is_time,
-    is_token_expired,
-    is_usable_token,
-    jwt_claims,
-)
-from carto_auth._trust import normalized_base_url, split_url
+from carto_auth._token import ACCOUNT_CLAIM, LATEST_TIME, Token, is_time, is_usable_token, jwt_claims, jwt_expiration
+from carto_auth._trust import split_url
 from carto_auth._value import Value
-from carto_auth.errors import (
-    CredentialsError,
-    InvalidAnswer,
-    RateLimited,
-    ServiceUnavailable,
-    ServiceUnreachable,
-    Unauthorized,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +32,13 @@ _Item = TypeVar("_Item")
 
 #: Seconds that a process waits for another one that makes the same token: as long as a request may take.
 _WAIT_SECONDS = 60.0
+
+_TOO_MANY = "Delete tokens that are no longer needed, by delete() or in the CARTO Workspace."
+_NO_LOGIN = "An API access token cannot make tokens. Use CartoAuth.from_oauth() or CartoAuth.from_m2m()."
+_NOT_ALLOWED = (
+    "This account may not make API access tokens: ask the administrator of your CARTO organization. An M2M application "
+    "may do what its owner may."
+)
 
 
 class Restriction(Value):
@@ -64,14 +55,7 @@ class Restriction(Value):
         TypeError, ValueError: one is not as it says there.
     """
 
-    def __init__(
-        self,
-        grants: Iterable[tuple[str, str]],
-        allowed_apis: Iterable[str],
-        referers: Iterable[str],
-        expiration: float | None,
-        name: str | None = None,
-    ) -> None:
+    def __init__(self, grants: Any, allowed_apis: Any, referers: Any, expiration: Any, name: Any = None) -> None:
         self.grants: tuple[tuple[str, str], ...] = _distinct(grants, "grants", _pair)
         self.allowed_apis: tuple[str, ...] = _distinct(allowed_apis, "allowed_apis", _text)
         self.referers: tuple[str, ...] = _distinct(referers, "referers", _origin)
@@ -85,17 +69,15 @@ class Restriction(Value):
 
     def body(self) -> dict[str, Any]:
         """The body of the request that makes such a token."""
-        body: dict[str, Any] = {
+        moment = self.expiration and datetime.fromtimestamp(self.expiration, timezone.utc)
+        body = {
             "grants": [{"connection_name": connection, "source": source} for connection, source in self.grants],
             "allowed_apis": list(self.allowed_apis),
             "referers": list(self.referers),
+            "name": self.name,
+            "expiration_date": moment and moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
-        if self.name is not None:
-            body["name"] = self.name
-        if self.expiration is not None:
-            moment = datetime.fromtimestamp(self.expiration, timezone.utc)
-            body["expiration_date"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-        return body
+        return {name: value for name, value in body.items() if value is not None}
 
     def digest(self) -> str:
         """The same text for the same grants, APIs and referers in any order, and never for others.
@@ -122,34 +104,6 @@ class Restriction(Value):
         return end <= self.expiration and end - now >= (self.expiration - now) / 2
 
 
-def restricted_token(restriction: Restriction, api: TokensApi, store: Store) -> Token:
-    """A token for ``restriction``: the one that is kept in ``store``, if CARTO knows it still, or a new one.
-
-    However many threads and processes want it, one of them makes it.
-
-    Raises:
-        CredentialsError: CARTO makes none.
-    """
-    kept = _kept(restriction, api, store)
-    if kept is not None:
-        return kept
-    with _alone(store) as lock:
-        kept = _kept(restriction, api, store) if lock == Lock.HELD else None
-        return kept or _made(restriction, api, store)
-
-
-def forget(token: str, store: Store) -> None:
-    """Take a deleted token out of ``store``, but not one that another process has put in its place."""
-    with _alone(store):
-        entry = store.load()
-        if entry is None or entry.token.text != token:
-            return
-        try:
-            store.forget()
-        except OSError as error:  # the next start finds out that CARTO does not know it
-            _log.debug("the deleted token stays in the cache: %s", error.strerror)
-
-
 def store_beside(store: Store, access_token: str, restriction: Restriction, api_base_url: str) -> Store:
     """Where a restricted token is kept: beside the account's own, if it can be told whose it is."""
     claims = jwt_claims(access_token)
@@ -161,122 +115,114 @@ def store_beside(store: Store, access_token: str, restriction: Restriction, api_
     return store.beside(identity) if account or store.identity.mode == "m2m" else Store(identity)
 
 
-def _alone(store: Store) -> Lock:
-    """Lock all restricted tokens of a login or application, so that not each map leaves a lock file."""
-    identity = store.identity.replaced(account="", restriction="")
-    return store.beside(identity).locked_within(_WAIT_SECONDS)
-
-
-def _kept(restriction: Restriction, api: TokensApi, store: Store) -> Token | None:
-    """The kept token, if it will do and CARTO still knows it as it was made. That is asked at each start."""
-    entry = store.load()
-    if entry is None or entry.is_flat or not restriction.is_met_by(entry.token.end or 0.0):
-        return None
-    return entry.token if api.confirms(entry.token.text, restriction) else None
-
-
-def _made(restriction: Restriction, api: TokensApi, store: Store) -> Token:
-    token = api.make(restriction)
-    try:
-        store.save(Entry(token, api.base_url))
-    except OSError as error:
-        _log.warn_once(
-            f"The restricted token cannot be kept in {store.shown} ({error.strerror or error}). The next start makes "
-            f"another, and they count towards a quota; {store.remedy}."
-        )
-    return token
-
-
-# ---- CARTO's Tokens API --------------------------------------------------------------------------
-
-
-class TokensApi:
-    """``/v3/tokens``, on an account's behalf.
+class RestrictedTokens:
+    """The tokens for one restriction, on an account's behalf: CARTO's ``/v3/tokens``, and the store that keeps one.
 
     Args:
-        api_base_url: the account's API base URL.
+        restriction: what they may do.
+        store: where one is kept.
+        base_url: the account's API base URL, without a slash at its end.
         with_renewal: sends a request with the account's access token.
-        is_api_access_token: whether that is an API access token itself, which cannot make others.
     """
 
-    def __init__(self, api_base_url: str, with_renewal: WithRenewal, is_api_access_token: Callable[[], bool]) -> None:
-        self.base_url: str = normalized_base_url(api_base_url)
+    def __init__(self, restriction: Restriction, store: Store, base_url: str, with_renewal: WithRenewal) -> None:
+        self.base_url = base_url
+        self._restriction = restriction
+        self._store = store
         self._with_renewal = with_renewal
-        self._is_api_access_token = is_api_access_token
 
-    def make(self, restriction: Restriction) -> Token:
-        """A new token.
+    def get(self) -> Token:
+        """The token that is kept, if CARTO knows it still, or a new one.
+
+        However many threads and processes want it, one of them makes it.
 
         Raises:
             CredentialsError: CARTO makes none.
         """
-        answer = self._request("POST", None, restriction.body(), "CARTO made no restricted token")
-        token = answer.get("token")
-        if not is_usable_token(token):
-            raise InvalidAnswer(
-                "CARTO's answer holds no restricted token that can be used.",
-                remedy="Try again. If it happens again, ask CARTO's support.",
-                status=200,
-            )
-        return Token.of(token, LATEST_TIME if restriction.expiration is None else restriction.expiration)
-
-    def confirms(self, token: str, restriction: Restriction) -> bool:
-        """Whether the token was neither deleted nor changed. Where CARTO cannot tell just now, it is taken for good.
-
-        Raises:
-            CredentialsError: the account may not ask.
-        """
-        try:
-            resource = self._find("GET", token, "CARTO did not say whether the restricted token is still good")
-        except (ServiceUnreachable, ServiceUnavailable, RateLimited) as error:
-            _log.debug("using the kept restricted token unchecked: %s", error.message)
-            return True
-        return resource is not None and restriction.is_told_by(resource)
+        kept = self._kept()
+        if kept is not None:
+            return kept
+        with self._alone() as lock:
+            return (self._kept() if lock == Lock.HELD else None) or self._made()
 
     def delete(self, token: str) -> bool:
-        """Delete the token; ``False`` if CARTO did not know it any more.
+        """Delete the token, at CARTO and where it is kept; ``False`` if CARTO did not know it any more.
 
         Raises:
             CredentialsError: CARTO did not delete it.
         """
-        return self._find("DELETE", token, "CARTO did not delete the restricted token") is not None
+        known = self._find("DELETE", token, "CARTO did not delete the restricted token") is not None
+        with self._alone():
+            entry = self._store.load()
+            if entry is not None and entry.token.text == token:  # and not one that another process has put in its place
+                with suppress(OSError):  # the next start finds out that CARTO does not know it
+                    self._store.forget()
+        return known
+
+    def _alone(self) -> Lock:
+        """Lock all restricted tokens of a login or application, so that not each map leaves a lock file."""
+        identity = self._store.identity.replaced(account="", restriction="")
+        return self._store.beside(identity).locked_within(_WAIT_SECONDS)
+
+    def _kept(self) -> Token | None:
+        """The kept token, if it will do and CARTO still knows it as it was made. That is asked at each start."""
+        entry = self._store.load()
+        if entry is None or entry.is_flat or not self._restriction.is_met_by(entry.token.end or 0.0):
+            return None
+        return entry.token if self._is_confirmed(entry.token.text) else None
+
+    def _is_confirmed(self, token: str) -> bool:
+        """Whether the token was neither deleted nor changed. Where CARTO cannot tell just now, it is taken for good."""
+        try:
+            resource = self._find("GET", token, "CARTO did not say whether the restricted token is still good")
+        except (errors.ServiceUnreachable, errors.ServiceUnavailable, errors.RateLimited) as error:
+            _log.debug("using the kept restricted token unchecked: %s", error.message)
+            return True
+        return resource is not None and self._restriction.is_told_by(resource)
+
+    def _made(self) -> Token:
+        answer = self._request("POST", None, self._restriction.body(), "CARTO made no restricted token")
+        text = answer.get("token")
+        if not is_usable_token(text):
+            raise errors.InvalidAnswer(
+                "CARTO's answer holds no restricted token that can be used.", remedy="Ask CARTO's support.", status=200
+            )
+        token = Token.of(text, self._restriction.expiration or LATEST_TIME)
+        try:
+            self._store.save(Entry(token, self.base_url))
+        except OSError as error:
+            _log.warn_once(
+                f"The restricted token cannot be kept in {self._store.shown} ({error.strerror or error}). The next "
+                f"start makes another, and they count towards a quota; {self._store.remedy}."
+            )
+        return token
 
     def _find(self, method: str, token: str, failure: str) -> dict[str, Any] | None:
         """The answer about a token; ``None`` if CARTO does not know it."""
         try:
             return self._request(method, token, None, failure)
-        except CredentialsError as error:
+        except errors.CredentialsError as error:
             if error.status != 404:
                 raise
-        return None
+            return None
 
     def _request(self, method: str, token: str | None, body: dict[str, Any] | None, failure: str) -> dict[str, Any]:
         url = f"{self.base_url}/v3/tokens" + (f"/{quote(token, safe='')}" if token else "")
 
-        def ask(access_token: str) -> dict[str, Any]:
+        def ask(own: str) -> dict[str, Any]:
             try:
-                return _http.request_json(
-                    method, url, access_token=access_token, body=body, hidden=token, failure=failure
-                )
-            except RateLimited as error:
-                advice = "Delete tokens that are no longer needed, by delete() or in the CARTO Workspace."
-                error.remedy = f"{advice} {error.remedy}"
+                return _http.request_json(method, url, access_token=own, body=body, hidden=token, failure=failure)
+            except errors.RateLimited as error:
+                error.remedy = f"{_TOO_MANY} {error.remedy}"
                 raise
-            except Unauthorized as error:
-                error.remedy = error.remedy or self._remedy(error)
+            except errors.Unauthorized as error:
+                if jwt_expiration(own) is None:  # an OAuth token of CARTO's is a JWT that ends
+                    error.remedy = error.remedy or _NO_LOGIN
+                elif error.status == 403:
+                    error.remedy = error.remedy or _NOT_ALLOWED
                 raise
 
         return self._with_renewal(ask)
-
-    def _remedy(self, error: Unauthorized) -> str | None:
-        if self._is_api_access_token():
-            return "An API access token cannot make tokens. Use CartoAuth.from_oauth() or CartoAuth.from_m2m()."
-        if error.status == 403:
-            return (
-                "This account may not make API access tokens: ask the administrator of your CARTO organization. An M2M "
-                "application may do what its owner may."
-            )
-        return None
 
 
 def _as_set(values: list[Any]) -> set[object]:
@@ -295,8 +241,7 @@ def _distinct(values: Any, name: str, checked: Callable[[Any, str], _Item]) -> t
 
 def _pair(grant: Any, name: str) -> tuple[str, str]:
     # A text of two characters would pass for a pair, and so would a mapping of two keys, which is CARTO's own form.
-    is_list = isinstance(grant, Iterable) and not isinstance(grant, (str, Mapping, AbstractSet))
-    pair = list(grant) if is_list else []
+    pair = grant if isinstance(grant, (tuple, list)) else ()
     if len(pair) != 2:
         raise ValueError('each of grants must be a pair of a connection and a table or SQL: [("carto_dw", "a.b.c")]')
     connection, source = _text(pair[0], name), _text(pair[1], name)
@@ -323,6 +268,6 @@ def _text(value: Any, name: str) -> str:
 def _time(expiration: Any) -> int:
     if isinstance(expiration, datetime):
         raise TypeError("expiration must be POSIX seconds, not a datetime: pass its .timestamp()")
-    if not is_time(expiration) or is_token_expired(expiration):
+    if not is_time(expiration) or expiration <= time.time():
         raise ValueError("expiration must be POSIX seconds, in the future and before the year 10000")
     return int(expiration)

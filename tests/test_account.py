@@ -20,7 +20,7 @@ from carto_auth._account import RETRY_SECONDS, Account
 from carto_auth._identity import Identity
 from carto_auth._services import Services
 from carto_auth._sources import TokenSource
-from carto_auth._stores.base import Entry, Lock, Store
+from carto_auth._stores.base import NO_TOKEN, Entry, Lock, Store
 from carto_auth._token import Token
 from carto_auth.errors import InvalidAnswer, RateLimited, ServiceUnreachable
 from carto_auth.utils import get_m2m_token_info
@@ -279,7 +279,7 @@ def test_forgetting_revokes_every_refresh_token(clock):
     carto.token = carto.token.replaced(refresh_token="here")
     store.entry = entry("kept", clock.now + HOUR, refresh_token="in the store")
     assert carto.forget() is True
-    assert (carto.token, store.entry, sorted(source.revoked)) == (None, None, ["here", "in the store"])
+    assert (carto.token, store.entry, sorted(source.revoked)) == (NO_TOKEN, None, ["here", "in the store"])
     assert carto.forget() is False
 
 
@@ -289,7 +289,7 @@ def test_a_renewal_comes_to_nothing_when_somebody_logs_out_meanwhile():
     source.before_an_answer = carto.forget
     with pytest.raises(LoginRequired, match="logged out meanwhile"):
         carto.good_token()
-    assert (carto.token, store.entry, source.revoked) == (None, None, ["new"])
+    assert (carto.token, store.entry, source.revoked) == (NO_TOKEN, None, ["new"])
 
 
 @pytest.mark.parametrize("moment", ["the request", "the base URL", "the save"])
@@ -317,7 +317,7 @@ def test_a_logout_in_another_thread_is_never_undone(moment):
         go_on.set()
         with pytest.raises(LoginRequired, match="logged out meanwhile"):
             renewing.result(30)
-    assert (carto.token, store.entry) == (None, None)
+    assert (carto.token, store.entry) == (NO_TOKEN, None)
     assert "new" in source.revoked
 
 

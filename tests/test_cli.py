@@ -130,7 +130,7 @@ def test_with_nothing_at_all_every_place_is_named(person):
 
 @pytest.mark.parametrize(
     ("environment", "code", "told"),
-    [({}, 4, "Run: carto-auth login"), ({"CARTO_CLIENT_ID": "x"}, 1, "but not CARTO_CLIENT_SECRET")],
+    [({}, 4, "Run: carto-auth login"), ({"CARTO_CLIENT_ID": "x"}, 1, "no client_secret in the environment")],
 )
 def test_status_of_nothing_good(environment, code, told):
     done = run("status", **environment)

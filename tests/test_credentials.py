@@ -66,7 +66,7 @@ def fetched(monkeypatch):
 
 
 def read(path):
-    return credentials.read_m2m_file(path, Services())
+    return credentials.find_m2m(Services(), path)
 
 
 def jwt(**claims):
@@ -230,7 +230,7 @@ def test_content_where_a_path_was_due_is_shown_nowhere(content, environment, cap
 
 def test_half_an_environment_is_an_error(environment):
     environment({"CARTO_CLIENT_ID": "e"})
-    with pytest.raises(MissingCredential, match="CARTO_CLIENT_ID, but not CARTO_CLIENT_SECRET"):
+    with pytest.raises(MissingCredential, match=r"no client_secret in the environment \(CARTO_CLIENT_ID, CARTO_"):
         CartoAuth.from_m2m()
 
 
@@ -280,7 +280,6 @@ def test_an_access_token_is_never_renewed_nor_cached(environment):
         assert (auth.get_access_token(), auth.get_api_base_url()) == (token, BASE_URL)
         assert pickle.loads(pickle.dumps(auth)).get_access_token() == token
     assert not (Path.home() / ".carto-auth").exists()
-    assert "MARKED" not in repr(credentials.AccessToken("u", "MARKED"))
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ FLOORS = [
     {"m2m", "pkce", "discovery", "credentials", "cache", "restricted", "_warehouse", "warehouse"},
     {"_sources"},
     {"_account"},
-    {"_request_auth", "_old_names", "_whoami", "_travel"},
+    {"_request_auth", "_facade"},
     {"auth"},
     {"__init__"},
     {"utils", "_version", "_command", "cli", "__main__", "sandbox"},

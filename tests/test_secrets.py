@@ -29,7 +29,7 @@ from carto_auth._http import sending
 from carto_auth._http.redaction import LONGEST_QUOTE, quoted, shown, without_secrets
 from carto_auth._services import Services
 from carto_auth._warehouse.token import WarehouseToken
-from carto_auth.credentials import AccessToken, M2MCredentials
+from carto_auth.credentials import CliLogin, M2MCredentials
 from carto_auth.discovery import get_api_base_url
 from carto_auth.m2m import get_m2m_token_info
 from carto_auth.pkce import CartoPKCE, refresh_oauth_token_info, revoke_refresh_token
@@ -437,7 +437,7 @@ def test_reprs(nothing_shown):
     login = CartoPKCE(open_browser=False)
     login._code_verifier = VERIFIER
     auth = CartoAuth("m2m", "https://x.carto.com", TOKEN, 4155310800, "an-id", SECRET)
-    found = M2MCredentials("https://x.carto.com", "an-id", SECRET), AccessToken("https://x.carto.com", TOKEN)
+    found = M2MCredentials("https://x.carto.com", "an-id", SECRET), CliLogin(TOKEN, "a-tenant", None)
     nothing_shown(*map(repr, [auth, login, WarehouseToken("a-project", TOKEN, 1.0), *found]))
 
 

@@ -133,9 +133,7 @@ def test_a_refused_certificate_is_told_with_a_remedy_that_fits(
 
 def test_a_bundle_that_is_not_there(monkeypatch, tmp_path):
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "no.pem"))
-    assert fails() == (
-        f"There is no CA bundle {tmp_path / 'no.pem'}, which SSL_CERT_FILE names. Correct or unset the variable."
-    )
+    assert fails() == (f"There is no CA bundle {tmp_path / 'no.pem'}, which SSL_CERT_FILE names. Correct or unset it.")
 
 
 @pytest.mark.parametrize("content", ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])

@@ -56,13 +56,13 @@ def test_names_that_are_not_public(host):
     assert not is_public_name(host)
     for services in (CARTOS_OWN, SELF_HOSTED, SANDBOX):
         with pytest.raises(UntrustedAddress, match=r"not a public host name: what it was\."):
-            tenant_url(host, services.named_hosts, shown="what it was")
+            tenant_url(host, services.named_hosts, named_by="X", shown="what it was")
 
 
 @pytest.mark.parametrize("value", NO_TEXTS, ids=repr)
 def test_what_is_not_even_a_text(value):
     with pytest.raises(UntrustedAddress):
-        tenant_url(value, CARTOS_OWN.named_hosts, shown="what it was")
+        tenant_url(value, CARTOS_OWN.named_hosts, named_by="X", shown="what it was")
     with pytest.raises(UntrustedAddress):
         discovered_base_url(value, "https://acme.app.carto.com", shown="what it was")
 
@@ -70,7 +70,7 @@ def test_what_is_not_even_a_text(value):
 @pytest.mark.parametrize("host", ["acme.app.carto.com", "a.b", "carto.example.com", "1-2.3com.co", f"{'a' * 63}.com"])
 def test_public_names(host):
     assert is_public_name(host)
-    assert tenant_url(host, CARTOS_OWN.named_hosts, shown="") == f"https://{host}"
+    assert tenant_url(host, CARTOS_OWN.named_hosts, named_by="X", shown="") == f"https://{host}"
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,9 @@ def test_public_names(host):
 def test_a_tenant_on_a_host_that_the_user_named(host, services, url):
     if url is None:
         with pytest.raises(UntrustedAddress):
-            tenant_url(host, services.named_hosts, shown="")
+            tenant_url(host, services.named_hosts, named_by="X", shown="")
     else:
-        assert tenant_url(host, services.named_hosts, shown="") == url
+        assert tenant_url(host, services.named_hosts, named_by="X", shown="") == url
 
 
 @pytest.mark.parametrize("url", NO_BASE_URLS)
@@ -158,7 +158,7 @@ def test_addresses_that_are_not_secure(url):
         require_secure(url, "X")
     assert str(caught.value) == f"{message} Write it as https://host or https://host/path."
     with pytest.raises(InvalidCredential) as caught:
-        require_credentials_base_url(url, "X", by_carto=False)
+        require_credentials_base_url("X", url, by_carto=False)
     assert caught.value.message == message
     assert "s3cr3t" not in repr(caught.value) + repr(caught.value.__context__)
 
@@ -181,6 +181,6 @@ def test_addresses_that_are_not_secure(url):
 def test_base_urls_of_credentials(url, services, expected):
     if expected is None:
         with pytest.raises(InvalidCredential, match="is not https"):
-            require_credentials_base_url(url, "X", by_carto=services.are_cartos_own)
+            require_credentials_base_url("X", url, by_carto=services.are_cartos_own)
     else:
-        assert require_credentials_base_url(url, "X", by_carto=services.are_cartos_own) == expected
+        assert require_credentials_base_url("X", url, by_carto=services.are_cartos_own) == expected

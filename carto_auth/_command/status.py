@@ -102,10 +102,10 @@ def get_status(org: str | None = None) -> Status:
 def _looked_into(status: Status, services: Services) -> Status:
     kind = status.source.kind
     if kind == "access_token":
-        fixed = credentials.find_access_token(None, None, services)
-        return status._replace(api_base_url=fixed.api_base_url, token=Token.of(fixed.access_token, None))
+        text, base_url = credentials.find_access_token(None, None, services)
+        return status._replace(api_base_url=base_url, token=Token.of(text, None))
     if kind == "cli":
-        login = credentials.CliProfile.default().read()
+        login = credentials.cli_login()
         return status._replace(api_base_url=login.api_base_url(services), token=Token.of(login.access_token, None))
     if kind != "login":
         found = credentials.find_m2m(services)

@@ -41,9 +41,8 @@ LONGEST_REFUSAL_SECONDS = 86_400.0
 class Refusal(Value):
     """That an account's quota of tokens is used up, so that nobody asks again before ``until`` (POSIX seconds)."""
 
-    def __init__(self, until: float, message: str) -> None:
-        self.until = until
-        self.message = message
+    until: float
+    message: str
 
     @classmethod
     def of(cls, kept: object) -> Refusal | None:
@@ -65,19 +64,11 @@ class Entry(Value):
         refusal: why nobody need ask for another token now, or ``None``.
     """
 
-    def __init__(
-        self,
-        token: Token,
-        api_base_url: str | None,
-        is_flat: bool = False,
-        found_by: str = CARTOS_ACCOUNTS,
-        refusal: Refusal | None = None,
-    ) -> None:
-        self.token = token
-        self.api_base_url = api_base_url
-        self.is_flat = is_flat
-        self.found_by = found_by
-        self.refusal = refusal
+    token: Token
+    api_base_url: str | None
+    is_flat: bool = False
+    found_by: str = CARTOS_ACCOUNTS
+    refusal: Refusal | None = None
 
     @property
     def end(self) -> float:

@@ -36,15 +36,12 @@ _NOT_THERE = (
 )
 
 
-class WarehouseToken(Value):
+class WarehouseToken(Value, secret=("token",)):
     """What CARTO's warehouse is reached with; ``expiration`` is until when it is used, POSIX seconds."""
 
-    secret_fields: tuple[str, ...] = ("token",)
-
-    def __init__(self, project_id: str, token: str, expiration: float) -> None:
-        self.project_id = project_id
-        self.token = token
-        self.expiration = expiration
+    project_id: str
+    token: str
+    expiration: float
 
 
 class Warehouse:

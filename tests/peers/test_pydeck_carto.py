@@ -153,7 +153,7 @@ def test_the_notebook_with_a_map(folder_with, carto, tmp_path, monkeypatch):
     results = [out["data"]["text/plain"] for cell in notebook.cells for out in cell.get("outputs", []) if "data" in out]
     assert results == [
         f"<CartoAuth m2m {carto.api_base_url}>",
-        f"<RestrictedAuth to 1 grant {carto.api_base_url}>",
+        f"<RestrictedAuth {carto.api_base_url}>",
         "[{'cities': 20, 'people': 174704000}]",
         """{"the map's token": True, 'mine': False}""",
     ]

@@ -35,6 +35,6 @@ class CallbackInTurn(CallbackServer[Any]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            super().__exit__(kind, error, trace)
+            self.close()  # at once: no test loads the page again, and the next one waits
         finally:
             self._turn.release()

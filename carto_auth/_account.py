@@ -317,7 +317,7 @@ class Account:
             return self.store.forget()
         except OSError as error:
             raise CredentialsError(
-                f"The login could not be taken out of {self.store.shown} ({error.strerror}).",
+                f"The token could not be taken out of {self.store.shown} ({error.strerror}).",
                 remedy="Delete it there yourself.",
             ) from None
 

@@ -35,6 +35,7 @@ class Services(Value):
     Every address is trusted as it is named here.
 
     Raises:
+        TypeError: a value is not text.
         UntrustedAddress: an address is neither ``https`` nor ``http`` on a loopback address.
     """
 
@@ -57,6 +58,8 @@ class Services(Value):
         self.audience = audience
         self.scope = scope
         for name, value in vars(self).items():
+            if not isinstance(value, str) and (name, value) != ("bigquery_url", None):
+                raise TypeError(f"Services({name}=) must be text, not {type(value).__name__}")
             if name.endswith("_url") and value is not None:
                 require_secure(value, f"Services({name}=)")
 
@@ -99,8 +102,8 @@ class Services(Value):
 
     @property
     def are_cartos_own(self) -> bool:
-        """Whether no address was replaced, nor the OAuth client."""
-        return self.replaced(audience=AUDIENCE, scope="") == Services()
+        """Whether no address was replaced. CARTO's cloud has OAuth clients of its customers', too."""
+        return self.replaced(client_id=CLIENT_ID, audience=AUDIENCE, scope="") == Services()
 
     @property
     def named_hosts(self) -> dict[str, str]:

@@ -9,8 +9,7 @@ from carto_auth import _log
 from carto_auth._identity import Identity, Owner
 from carto_auth._stores import CARTOS_ACCOUNTS
 from carto_auth._token import LATEST_TIME, is_token_expired, jwt_claims, jwt_expiration
-from carto_auth.discovery import first_visit
-from carto_auth.errors import CredentialsError, LoginRequired, ServerError, TenantNotFound, Unauthorized
+from carto_auth.errors import CredentialsError, LoginRequired, ServerError, Unauthorized
 from carto_auth.pkce import (
     LOGIN_SECONDS,
     LONGEST_WAIT_SECONDS,
@@ -260,14 +259,6 @@ class LoginSource(_AskingSource):
             from carto_auth._login.talk import tell
 
             tell(f"Using the CARTO login of {Owner(token.text).email or 'somebody'} that is kept here.")
-
-    def base_url(self, access_token: str) -> str | None:
-        try:
-            return super().base_url(access_token)
-        except TenantNotFound as error:
-            named = self._org if self._org and self._org.startswith("org_") else None
-            error.remedy = first_visit(self._services, Owner(access_token).organization_id or named)
-            raise
 
     def revoke(self, refresh_token: str) -> None:
         revoke_refresh_token(refresh_token, services=self._services)

@@ -224,8 +224,8 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
     ) -> PendingLogin[Self]:
         """Begin a person's login in a web app, which cannot wait: send the person to ``url``, then ``finish``.
 
-        The account is the person's, so it is kept in no cache, and it asks nobody when its token ends: then
-        ``get_access_token`` raises ``LoginRequired``, and the app begins a new login.
+        The account is the person's, so it is kept in no cache, and it asks nobody when its token ends: then, without a
+        refresh token, ``get_access_token`` raises ``LoginRequired``, and the app begins a new login.
 
         Args:
             redirect_uri: an address of the app's, if the OAuth client of ``services`` is registered with it.

@@ -17,7 +17,13 @@ from carto_auth._services import Services
 from carto_auth._token import is_usable_token
 from carto_auth._trust import require_credentials_base_url
 from carto_auth._value import Value
-from carto_auth.errors import CredentialsError, CredentialsFileNotFound, InvalidCredential, MissingCredential
+from carto_auth.errors import (
+    CredentialsError,
+    CredentialsFileNotFound,
+    InvalidCredential,
+    MissingCredential,
+    UntrustedAddress,
+)
 
 # Type checkers take this name for true.
 TYPE_CHECKING = False
@@ -323,10 +329,6 @@ class CliLogin(Value):
         self.tenant_id = tenant_id
         self.tenant_domain = tenant_domain
 
-    @property
-    def is_self_hosted(self) -> bool:
-        return self.tenant_id.startswith("onp-")
-
     def api_base_url(self, services: Services) -> str:
         """The tenant's API base URL. A self-hosted tenant (``onp-...``) is asked for it at its own domain.
 
@@ -334,11 +336,15 @@ class CliLogin(Value):
             UntrustedAddress: the domain, or the address that it names, is none to which a token may be sent.
             ServerError, ServiceUnreachable: the domain did not tell.
         """
-        if not self.is_self_hosted:
+        if not self.tenant_id.startswith("onp-"):
             return f"https://{self.tenant_id}.api.carto.com"
-        return discovery.get_tenant_base_url(
-            self.tenant_domain, services, named_by="The CARTO CLI's file", secrets=(self.access_token,)
-        )
+        try:
+            return discovery.get_tenant_base_url(
+                self.tenant_domain, services, named_by="The CARTO CLI's file", secrets=(self.access_token,)
+            )
+        except UntrustedAddress as error:
+            error.remedy = f"{_CLI_REMEDY}; or set CARTO_API_TOKEN and CARTO_API_BASE_URL yourself."
+            raise
 
 
 class CliProfile(Value):

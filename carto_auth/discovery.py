@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from carto_auth._frames import clears_frames
+from carto_auth._identity import Owner
 from carto_auth._services import Services
 from carto_auth._trust import discovered_base_url, tenant_url
 from carto_auth.errors import ServerError, TenantNotFound
@@ -88,14 +89,14 @@ def _tenant_domain(access_token: str, services: Services) -> object:
     words = f" ({refusal.error_description or refusal.error})" if refusal.error else ""
     raise TenantNotFound(
         f"The login is good, but this account does not belong to a CARTO organization yet{words}.",
-        remedy=first_visit(services),
+        remedy=_first_visit(services, Owner(access_token).organization_id),
         status=refusal.status,
         error=refusal.error,
         error_description=refusal.error_description,
     )
 
 
-def first_visit(services: Services, organization_id: str | None = None) -> str:
+def _first_visit(services: Services, organization_id: str | None) -> str:
     """What a person without a CARTO organization has to do once; the id is that of the SSO login (``org_...``)."""
     from urllib.parse import quote
 

@@ -259,8 +259,12 @@ class CartoPKCE:
             self._organization_id = (self.org and get_organization_id(self.org, services=self._services)) or ""
         return self._organization_id
 
-    def _notice(self) -> str:
-        """What the person should know of the organization that was asked for."""
+    def notice(self) -> str:
+        """What the person should know before the login: that ``org`` has no single sign-on; ``""`` for nothing.
+
+        Raises:
+            ServerError, ServiceUnreachable: ``org`` is a name, and CARTO did not say which organization that is.
+        """
         if not self.org or self._find_organization():
             return ""
         return (
@@ -305,7 +309,7 @@ class CartoPKCE:
             site=self._services.app_url,
             timeout=self._timeout,
             seconds_left=self._seconds_left,
-            notice=self._notice,
+            notice=self.notice,
             screen=self._screen,
         )
 

@@ -307,11 +307,11 @@ def _pair(grant: Any, name: str) -> tuple[str, str]:
 
 
 def _origin(site: Any, name: str) -> str:
-    """A web site as browsers name it (RFC 6454 section 6.2), which CARTO compares exactly: no slash at its end."""
+    """A web site as browsers name it (RFC 6454 section 6.2), which CARTO compares exactly: no slash, no usual port."""
     origin = _text(site, name).removesuffix("/").lower()
     if re.fullmatch(r"https?://[a-z0-9._*:\[\]-]+", origin) is None or not split_url(origin).netloc:
         raise ValueError('referers must be sites as browsers send them, without a path: "https://example.com"')
-    return origin
+    return origin.removesuffix(":443" if origin.startswith("https:") else ":80")
 
 
 def _text(value: Any, name: str) -> str:

@@ -57,9 +57,11 @@ def pending():
 # ---- in two steps --------------------------------------------------------------------------------
 
 
-def test_a_login_in_two_steps(run, person):
-    code, link, told = run("login", "--no-wait")
+@pytest.mark.parametrize("org", [None, "no SSO"])
+def test_a_login_in_two_steps(run, person, org):
+    code, link, told = run("login", "--no-wait", *(["--org", org] if org else []))
     assert (code, link.count("\n"), "carto-auth login --answer CODE" in told) == (0, 1, True)
+    assert ("called 'no SSO', so this is the usual login" in told) is bool(org)
     assert pending().stat().st_mode & 0o777 == 0o600
     answer = walk_login(link.strip())
     for wrong in ("https://evil.example/?code=x", f"{person.url}/auth/token?code=x&state=another", ""):
@@ -68,7 +70,7 @@ def test_a_login_in_two_steps(run, person):
     code, out, told = run("login", "--answer", answer)
     assert (code, out, "Logged in as ana@example.com" in told, person.url in told) == (0, "", True, True)
     assert not pending().exists()
-    assert CartoAuth.default(interactive=False).get_api_base_url() == person.url
+    assert CartoAuth.default(interactive=False, org=org).get_api_base_url() == person.url
     assert "No login is waiting" in run("login", "--answer", answer)[2], "it is good for one code"
 
 
@@ -218,11 +220,13 @@ def test_a_broken_cache_is_told(run, log_in):
 
 def test_an_account_without_an_organization_is_told_as_that(run, person):
     person.has_tenant = False
-    answer = walk_login(run("login", "--no-wait")[1].strip())
+    answer = walk_login(run("login", "--no-wait", "--org", "acme")[1].strip())
     code, _, told = run("login", "--answer", answer)
     assert (code, "does not belong to a CARTO organization" in told) == (1, True)
-    code, shown, _ = run("status")
+    code, shown, _ = run("status", "--org", "acme")
     assert (code, "its API base URL could not be found" in shown) == (1, True)
+    for link in (told, run("status", "--org", "acme", "--check")[1]):
+        assert f"/sso/{person.organization_id} once" in " ".join(link.split())
 
 
 # ---- the doctor ----------------------------------------------------------------------------------

@@ -320,7 +320,7 @@ def test_an_older_file_of_the_cli_is_one_profile(older, environment):
         CartoAuth.from_cli("x")
 
 
-def test_a_self_hosted_tenant_is_asked_at_its_own_domain(requests_mock, environment):
+def test_a_self_hosted_tenant_is_asked_at_its_own_domain(requests_mock, environment, capsys):
     cli_file(tenant_id="onp-acme", tenant_domain="carto.acme.com")
     configuration = requests_mock.get(
         "https://carto.acme.com/config.yaml", text="apis: {baseUrl: https://carto.acme.com/api}"
@@ -333,9 +333,14 @@ def test_a_self_hosted_tenant_is_asked_at_its_own_domain(requests_mock, environm
     requests_mock.get("https://carto.acme.com/config.yaml", text="apis: {baseUrl: https://evil.example/api}")
     with pytest.raises(UntrustedAddress, match="evil"):
         CartoAuth.from_cli()
+    told = "file named a tenant that is not a public host name: '127.0.0.1'. Run: carto auth login; or set CARTO_API_"
     cli_file(tenant_id="onp-acme", tenant_domain="127.0.0.1")
-    with pytest.raises(UntrustedAddress, match="The CARTO CLI's file named a tenant that is not a public host name"):
+    with pytest.raises(UntrustedAddress, match=told):
         CartoAuth.from_cli()
+    for token in ("", "alone"):  # the status knows what a program will meet
+        environment({"CARTO_API_TOKEN": token})
+        assert main(["status"]) == 1
+        assert told in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_token_alone_is_for_the_cli_profiles_tenant(environment):

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
-import runpy
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
-import requests
-from werkzeug.serving import make_server
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -50,39 +45,6 @@ def test_an_example(name, carto_sandbox, tmp_path):
     # Google's packages warn of Python 3.10.
     done = run(tmp_path, "-W", "error", "-W", "ignore::FutureWarning", EXAMPLES / name)
     assert (done.stdout, done.stderr) == (OUTPUT[name], "")
-
-
-@pytest.fixture
-def flask_app(carto_sandbox, monkeypatch):
-    """The Flask app, served, and registered with the sandbox: its address."""
-    server = make_server("localhost", 0, None, threaded=True)
-    url = f"http://localhost:{server.server_port}"
-    monkeypatch.setenv("CALLBACK", f"{url}/login/done")
-    monkeypatch.setenv("CARTO_AUTH_CLIENT_ID", carto_sandbox.add_web_application(f"{url}/login/done"))
-    server.app = runpy.run_path(str(EXAMPLES / "flask_app.py"))["app"]
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield url
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_visitors_of_the_flask_app_come_back_by_themselves(flask_app, carto_sandbox):
-    with requests.Session() as visitor, requests.Session() as another:
-        assert "Log in" in visitor.get(flask_app).text
-        page = visitor.get(f"{flask_app}/login")
-        for fields in ({"email": "a@example.com", "password": "x", "action": "continue"}, {"action": "allow"}):
-            assert page.url.startswith(carto_sandbox.url)
-            csrf = re.search('name="csrf_token" value="(.+?)"', page.text)[1]
-            page = visitor.post(page.url, data={**fields, "csrf_token": csrf}, allow_redirects="email" in fields)
-        back = page.headers["Location"]
-        assert back.startswith(f"{flask_app}/login/done?code=")
-        # A link that somebody sends logs nobody in.
-        assert another.get(back).status_code == 400
-        assert "Log in" in another.get(flask_app).text
-        assert visitor.get(back).text == f"You are logged in. The API is at {carto_sandbox.url}"
-        assert visitor.get(back).status_code == 400
 
 
 def test_a_project_outside_this_one_tests_its_job_with_the_fixture(tmp_path):

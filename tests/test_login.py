@@ -352,6 +352,7 @@ def test_an_organization_without_sso_has_the_usual_login_and_one_line_says_so(
     assert "organization" not in query(link_in("".join(browser.opened or asked)))
     assert carto_sandbox.count("/accounts/no SSO/auth0_org_id") == 1
     assert CartoAuth.from_oauth(org="no SSO", interactive=False).get_access_token() == auth.get_access_token()
+    assert [CartoAuth.begin_oauth(org=org).notice for org in ("no SSO", "acme", "org_1", None)] == [line, "", "", ""]
 
 
 @pytest.mark.parametrize("org", ["org_other", "a typing error"])

@@ -210,14 +210,14 @@ def test_what_carto_does_not_tell_of_a_token_is_no_difference(carto, requests_mo
 
 
 def test_a_map_token_works_on_its_site(carto):
-    """With the slash that people copy along, CARTO makes the token and answers each tile with a 403."""
-    site = carto.restricted_to(GRANTS, referers=["https://Example.com/"], name="cities")
+    """With what people copy along, CARTO makes the token and answers each tile with a 403."""
+    site = carto.restricted_to(GRANTS, referers=["https://Example.com:443/", "http://localhost:8080"], name="cities")
     url = f"{site.get_api_base_url()}/v3/sql/carto_dw/query"
     for referer, status in {"https://example.com/map?x=1": 200, "https://evil.example/": 403}.items():
         options = {"params": {"q": f"SELECT name FROM `{CITIES}`"}, "headers": {"Referer": referer}, "timeout": 30}
         assert requests.get(url, auth=site, **options).status_code == status
     [listed] = requests.get(f"{carto.get_api_base_url()}{TOKENS}", auth=carto, timeout=30).json()
-    assert (listed["name"], listed["referers"]) == ("cities", ["https://example.com"])
+    assert (listed["name"], listed["referers"]) == ("cities", ["https://example.com", "http://localhost:8080"])
 
 
 @pytest.mark.parametrize("trouble", [{"status_code": 503}, {"status_code": 429}, {"exc": requests.ConnectionError}])

@@ -208,6 +208,7 @@ ALLOWED = [
     (CITIES, f"WITH c AS (SELECT * FROM `{CITIES}`) SELECT COUNT(*) FROM c AS x JOIN c USING (name)"),
     (COUNT, COUNT),
     (COUNT, f"  {COUNT.replace(' ', '  ')} ;\n"),
+    ("SELECT\n*\nFROM\nUNNEST([1])", "SELECT * FROM UNNEST([1])"),
     (CITIES, "SELECT 1"),
 ]
 

@@ -120,6 +120,12 @@ def test_all_addresses_have_one_judge(name, address):
         Services(**{name: address})
 
 
+@pytest.mark.parametrize("wrong", [{"auth_url": 5}, {"client_id": None}, {"scope": ["offline_access"]}])
+def test_what_is_no_text(wrong):
+    with pytest.raises(TypeError, match=rf"^Services\({next(iter(wrong))}=\) must be text"):
+        Services(**wrong)
+
+
 def test_constructors_send_no_request(requests_mock):
     CartoAuth("m2m", "https://x.carto.com", client_id="an-id", client_secret="a-secret")
     CartoAuth("oauth", org="acme")

@@ -175,6 +175,7 @@ def test_addresses_that_are_not_secure(url):
         ("http://[::1]:8000/", SANDBOX, "http://[::1]:8000"),
         ("http://127.0.0.1:8000", CARTOS_OWN, None),
         ("HTTP://127.0.0.1:8000", CARTOS_OWN, None),
+        ("http://127.0.0.1:8000", Services(client_id="a web app's"), None),
     ],
 )
 def test_base_urls_of_credentials(url, services, expected):

@@ -101,6 +101,8 @@ def _begin(org: str | None, services: Services) -> None:
     identity = str(Identity.of_person(services, org))
     pending = {**vars(login.attempt), "org": org, "identity": identity, "until": time.time() + ANSWER_SECONDS}
     update(_pending_path(), lambda _: pending)
+    if notice := login.notice():
+        output.say(f"{notice}\n")
     output.say("Log in to CARTO with this link; it ends on a page that shows an access code:\n")
     print(url, flush=True)
     output.say("\nThen run, within ten minutes:\n\n    carto-auth login --answer CODE")

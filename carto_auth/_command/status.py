@@ -1,6 +1,7 @@
 """Show who you are for CARTO, where that comes from, and until when it is good.
 
-No service is asked, and no token is renewed, but by :mod:`carto_auth._command.check`.
+No token is renewed and no service is asked, but by :mod:`carto_auth._command.check`; only a self-hosted tenant of the
+CARTO CLI's is asked for its API base URL, as it is at each start.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def run(options: Namespace) -> int:
 
 
 class Status(NamedTuple):
-    """All that is known without asking anybody.
+    """All that is known.
 
     Attributes:
         source: where the credentials come from.
@@ -112,8 +113,7 @@ def _looked_into(status: Status, services: Services) -> Status:
         return status._replace(api_base_url=fixed.api_base_url, token=Token.of(fixed.access_token, None))
     if kind == "cli":
         login = credentials.CliProfile.default().read()
-        base_url = None if login.is_self_hosted else login.api_base_url(services)  # else its domain would be asked
-        return status._replace(api_base_url=base_url, token=Token.of(login.access_token, None))
+        return status._replace(api_base_url=login.api_base_url(services), token=Token.of(login.access_token, None))
     if kind != "login":
         found = credentials.find_m2m(services)
         status = _kept(status, Identity.of_application(services, found.client_id, found.api_base_url))

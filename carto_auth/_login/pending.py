@@ -30,6 +30,8 @@ class PendingLogin(Generic[Account]):
 
     Attributes:
         url: the page to send the person to.
+        notice: what to tell the person beside it: that the organization has no single sign-on, or that its name has a
+            typing error, and that ``url`` is the usual login; ``""`` when there is nothing to tell.
         state: the random text that ``url`` carries and the answer brings back (RFC 6749 section 4.1.1). An app must
             find the login by the browser's own session, and not by this alone (section 10.12).
 
@@ -42,10 +44,11 @@ class PendingLogin(Generic[Account]):
         self, account: Callable[[dict[str, Any]], Account], login: CartoPKCE, redirect_uri: str | None = None
     ) -> None:
         if redirect_uri is not None:
-            require_secure(redirect_uri.partition("?")[0], "redirect_uri")
+            require_secure(str(redirect_uri).partition("?")[0], "redirect_uri")
             login.redirect_uri = redirect_uri
         self.state: str = os.urandom(32).hex()
         self.url: str = login.get_authorize_url(self.state)
+        self.notice: str = login.notice()
         self._account = account
         self._login = login
         self._token_info: dict[str, Any] | None = None
@@ -69,7 +72,7 @@ class PendingLogin(Generic[Account]):
         if self._is_over:
             raise _answered()
         try:
-            code = self._login.get_authorization_code(answer)
+            code = self._login.get_authorization_code(answer or "")  # it would ask for one
         except LoginDenied:
             self._is_over = True
             raise

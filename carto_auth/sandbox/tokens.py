@@ -136,7 +136,7 @@ def _grants(grants: Any) -> list[tuple[str, str]]:
 def _is_narrow(source: str) -> bool:
     """Whether a ``*`` in the name of a table has two segments before it; that of SQL may be anywhere."""
     before, star, _ = source.replace("`", "").partition("*")
-    return not star or " " in source or len(list(filter(None, before.split(".")))) >= 2
+    return not star or re.search(r"\s", source) is not None or len(list(filter(None, before.split(".")))) >= 2
 
 
 def _apis(body: dict[str, Any], default: list[str]) -> list[str]:

@@ -2,19 +2,25 @@
 
 import contextlib
 import os
+import runpy
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import pytest
+import requests
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+from werkzeug.serving import make_server
+
+from carto_auth import CartoAuth
 
 #: Seconds for a page; the machine may be busy.
 PATIENCE = 60
@@ -121,8 +127,10 @@ def look(window, name, scheme, width, height):
     return (red + green + blue) / 3
 
 
-def fill_in(window):
+def fill_in(window, email="ana@example.com"):
     wait_for_title(window, "Log in to the sandbox")
+    window.find_element(By.ID, "email").clear()
+    window.find_element(By.ID, "email").send_keys(email)
     window.find_element(By.ID, "password").send_keys("any password")
     window.find_element(By.CSS_SELECTOR, "button[value=continue]").click()
     wait_for_title(window, "wants to access your CARTO account")
@@ -174,9 +182,7 @@ def test_a_favicon_and_a_stranger_come_first(python, window, carto):
 
 
 def test_the_code_page(carto, window_of_its_own):
-    from carto_auth import CartoAuth
-
-    window, pending = window_of_its_own, CartoAuth.begin_oauth()
+    window, pending = window_of_its_own(), CartoAuth.begin_oauth()
     window.get(pending.url)
     fill_in(window)
     window.find_element(By.CSS_SELECTOR, "button[value=allow]").click()
@@ -188,12 +194,67 @@ def test_the_code_page(carto, window_of_its_own):
 
 @pytest.fixture
 def window_of_its_own(tmp_path):
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path}/profile"]:
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
-    try:
-        yield driver
-    finally:
-        driver.quit()
+    """Opens windows, each of a browser of its own."""
+    with contextlib.ExitStack() as stack:
+
+        def open_one():
+            options = webdriver.ChromeOptions()
+            options.binary_location = "/usr/bin/chromium"
+            for flag in [*FLAGS.split(), f"--user-data-dir={tempfile.mkdtemp(dir=tmp_path)}"]:
+                options.add_argument(flag)
+            driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
+            stack.callback(driver.quit)
+            return driver
+
+        yield open_one
+
+
+@pytest.fixture
+def flask_app(carto, monkeypatch):
+    """The Flask app of the examples, served, and registered with the sandbox: its address."""
+    server = make_server("localhost", 0, None, threaded=True)
+    url = f"http://localhost:{server.server_port}"
+    monkeypatch.setenv("CALLBACK", f"{url}/login/done")
+    monkeypatch.setenv("CARTO_AUTH_CLIENT_ID", carto.add_web_application(f"{url}/login/done"))
+    server.app = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "flask_app.py"))["app"]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield url
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def text_of(window, address):
+    window.get(address)
+    return window.find_element(By.TAG_NAME, "p").text
+
+
+def link_kept_from(window):
+    """Where the consent page would lead the browser: with its form sent by somebody else, who keeps the answer."""
+    fields = window.find_elements(By.CSS_SELECTOR, "input, button[value=allow]")
+    form = {field.get_attribute("name"): field.get_attribute("value") for field in fields}
+    cookies = {cookie["name"]: cookie["value"] for cookie in window.get_cookies()}
+    answer = requests.post(window.current_url, form, cookies=cookies, allow_redirects=False, timeout=PATIENCE)
+    return answer.headers["Location"]
+
+
+def test_visitors_of_the_flask_app_come_back_by_themselves(flask_app, carto, window_of_its_own):
+    ana, bob = window_of_its_own(), window_of_its_own()
+    nobody, said = "You are not logged in.", "You are logged in as {}@example.com. The API is at " + carto.url
+    assert text_of(ana, flask_app) == nobody
+    assert_looks(ana, "flask-begin")
+    for window, email in ((bob, "bob@example.com"), (ana, "ana@example.com")):
+        window.get(flask_app)
+        window.find_element(By.TAG_NAME, "button").click()
+        fill_in(window, email)
+    link = link_kept_from(ana)
+    bob.find_element(By.CSS_SELECTOR, "button[value=allow]").click()
+    wait_for_title(bob, "My CARTO account")
+    assert (bob.current_url, text_of(bob, flask_app)) == (f"{flask_app}/", said.format("bob"))
+    assert text_of(bob, link).startswith("This login was not begun in this browser")
+    assert text_of(bob, flask_app) == said.format("bob"), "a link that somebody sends logs nobody in"
+    assert text_of(ana, link) == said.format("ana")
+    assert_looks(ana, "flask-done")
+    bob.find_element(By.TAG_NAME, "button").click()
+    assert [text_of(window, flask_app) for window in (bob, ana)] == [nobody, said.format("ana")]

@@ -280,22 +280,6 @@ def test_what_programs_replace_is_called(carto_sandbox, monkeypatch):
     assert CartoAuth.from_m2m().get_carto_dw_client(location="EU")["location"] == "EU"
 
 
-QUERY = "SELECT name FROM `carto-demo-data.demo_tables.world_cities`"
-
-
-@pytest.mark.parametrize("how", ["environment", "services"])
-def test_googles_storage_api_is_not_asked_for_what_is_elsewhere(how, carto_sandbox, carto, monkeypatch):
-    """It would send the warehouse's token to Google."""
-    storage = pytest.importorskip("google.cloud.bigquery_storage")
-    monkeypatch.setattr(storage, "BigQueryReadClient", None)
-    if how == "services":
-        monkeypatch.delenv("BIGQUERY_EMULATOR_HOST")
-        carto = CartoAuth.from_m2m(services=carto_sandbox.services)
-    with carto.get_carto_dw_client() as client:
-        rows = client.list_rows("carto-demo-data.demo_tables.world_cities")
-        assert rows.to_arrow().num_rows == client.query(QUERY).to_arrow().num_rows == 20
-
-
 @pytest.mark.parametrize("address", ["http://192.0.2.7", "http://bigquery:9050", "bigquery.googleapis.com"])
 def test_bigquery_at_an_address_that_gets_no_token(address, carto_sandbox, carto, monkeypatch):
     with pytest.raises(UntrustedAddress):

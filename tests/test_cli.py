@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+import shtab
 
 from carto_auth import CartoAuth, __version__
 from carto_auth.cli import parser
@@ -109,7 +110,6 @@ def test_the_version():
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completions_are_those_of_the_command(shell):
-    shtab = pytest.importorskip("shtab")
     kept = Path(__file__).parents[1] / "completions" / f"carto-auth.{shell}"
     assert kept.read_text().strip() == shtab.complete(parser(), shell=shell).strip(), "run: make completions"
 

@@ -9,7 +9,7 @@ from carto_auth._fork import import_whole
 from carto_auth._frames import clears_frames
 from carto_auth._single_flight import SingleFlight, interrupted
 from carto_auth._sources import RENEWAL_WAIT_SECONDS
-from carto_auth._stores import NO_TOKEN, Entry, Lock, Refusal, Store, looks
+from carto_auth._stores.base import NO_TOKEN, Entry, Lock, Refusal, Store, looks
 from carto_auth._token import Token, jwt_claims
 from carto_auth.errors import CredentialsError, InvalidAnswer, LoginRequired, RateLimited
 

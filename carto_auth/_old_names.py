@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from carto_auth._account import Account
-    from carto_auth._stores import Store
+    from carto_auth._stores.base import Store
 
 
 class OldNames:

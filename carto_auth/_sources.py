@@ -7,7 +7,7 @@ import sys
 
 from carto_auth import _log
 from carto_auth._identity import Identity, Owner
-from carto_auth._stores import CARTOS_ACCOUNTS
+from carto_auth._stores.base import CARTOS_ACCOUNTS
 from carto_auth._token import LATEST_TIME, is_token_expired, jwt_claims, jwt_expiration
 from carto_auth.errors import CredentialsError, LoginRequired, ServerError, Unauthorized
 from carto_auth.pkce import (
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from carto_auth._services import Services
-    from carto_auth._stores import Entry, Store
+    from carto_auth._stores.base import Entry, Store
     from carto_auth._token import Token
     from carto_auth.credentials import CliProfile
 

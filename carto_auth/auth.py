@@ -13,7 +13,8 @@ from carto_auth._old_names import OldNames
 from carto_auth._request_auth import RequestAuth, base_url_for, with_renewal
 from carto_auth._services import Services
 from carto_auth._sources import CliSource, FixedSource, LoginSource, M2MSource, TokenSource
-from carto_auth._stores import Entry, Store, default_store, store_at, store_elsewhere
+from carto_auth._stores import default_store, store_at, store_elsewhere
+from carto_auth._stores.base import Entry, Store
 from carto_auth._token import LATEST_TIME, Token, given_time, jwt_expiration
 from carto_auth._travel import Travels
 from carto_auth._whoami import WhoAmI
@@ -477,7 +478,7 @@ class CartoAuth(Travels, OldNames, WhoAmI, RequestAuth):
         """
         from carto_auth._warehouse.client import google_credentials
 
-        return google_credentials(self, self._warehouse())
+        return google_credentials(self, self._warehouse(), self._services.bigquery_url)
 
     def get_bigquery_client(self, **client_options: Any) -> bigquery.Client:
         """Another name of :meth:`get_carto_dw_client`, as it was once called."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from carto_auth import _http, _log
-from carto_auth._stores import Entry, Lock, Store
+from carto_auth._stores.base import Entry, Lock, Store
 from carto_auth._token import (
     ACCOUNT_CLAIM,
     LATEST_TIME,

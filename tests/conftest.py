@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 import webbrowser
+from datetime import datetime, timezone
 
 import pytest
 from clocks import ShiftedClock
@@ -58,9 +59,11 @@ def unmeasured(monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch, carto_sandbox):
-    """The time of this process and of its sandbox, moved by hand."""
+    """The time of this process and of its sandbox, moved by hand; google-auth has a private clock, in naive UTC."""
     clock = ShiftedClock()
     monkeypatch.setattr(time, "time", clock)
+    utcnow = lambda: datetime.fromtimestamp(clock(), timezone.utc).replace(tzinfo=None)  # noqa: E731
+    monkeypatch.setattr("google.auth._helpers.utcnow", utcnow)
     return clock
 
 

@@ -20,7 +20,7 @@ from carto_auth._account import RETRY_SECONDS, Account
 from carto_auth._identity import Identity
 from carto_auth._services import Services
 from carto_auth._sources import TokenSource
-from carto_auth._stores import Entry, Lock, Store
+from carto_auth._stores.base import Entry, Lock, Store
 from carto_auth._token import Token
 from carto_auth.errors import InvalidAnswer, RateLimited, ServiceUnreachable
 from carto_auth.utils import get_m2m_token_info

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
 from pathlib import Path
 
 import google.auth._helpers
@@ -30,17 +29,6 @@ from carto_auth.errors import (
 from carto_auth.sandbox import walk_login
 
 WAREHOUSE = "/v3/connections/carto-dw/token"
-
-
-@pytest.fixture
-def clock(clock, monkeypatch):
-    """The time in this process, for google-auth too, which has a private clock of its own in naive UTC."""
-    monkeypatch.setattr(google.auth._helpers, "utcnow", lambda: naive(clock()))
-    return clock
-
-
-def naive(timestamp):
-    return datetime.fromtimestamp(timestamp, timezone.utc).replace(tzinfo=None)
 
 
 @pytest.fixture
@@ -184,7 +172,7 @@ def test_a_good_token_is_used_on_while_carto_is_out_of_order(carto_sandbox, cloc
 
 
 def test_the_expiry_is_naive_utc_and_far_enough_for_google(credentials, clock):
-    left = (credentials.expiry - naive(clock())).total_seconds()
+    left = (credentials.expiry - google.auth._helpers.utcnow()).total_seconds()
     assert credentials.expiry.tzinfo is None
     assert 29 * 60 < left <= 30 * 60
     assert credentials.valid
@@ -278,6 +266,24 @@ def test_what_programs_replace_is_called(carto_sandbox, monkeypatch):
     monkeypatch.delenv("BIGQUERY_EMULATOR_HOST")
     monkeypatch.setattr(bigquery, "Client", lambda **options: options)
     assert CartoAuth.from_m2m().get_carto_dw_client(location="EU")["location"] == "EU"
+
+
+@pytest.mark.parametrize(
+    ("url", "is_sent"),
+    [
+        ("https://bigquerystorage.googleapis.com/google.cloud.bigquery.storage.v1.BigQueryRead", False),
+        ("https://BigQuery.GoogleAPIs.com/bigquery/v2/projects", False),
+        ("https://googleapis.com", False),
+        ("http://127.0.0.1:9050/bigquery/v2/projects", True),
+        ("https://bigquery.example.com/googleapis.com", True),
+    ],
+)
+def test_credentials_of_another_bigquery_send_google_no_token(url, is_sent, credentials):
+    """Also those that a pickle or a library made of them."""
+    for used in (credentials, pickle.loads(pickle.dumps(credentials)), credentials.with_quota_project("another")):
+        headers = {}
+        used.before_request(None, "GET", url, headers)
+        assert ("authorization" in headers) == is_sent
 
 
 @pytest.mark.parametrize("address", ["http://192.0.2.7", "http://bigquery:9050", "bigquery.googleapis.com"])

@@ -15,7 +15,7 @@ import pytest
 import carto_auth
 from carto_auth import _account, cli, credentials, pkce
 from carto_auth._command import status
-from carto_auth._http import connections, sending
+from carto_auth._http import sending
 from carto_auth._login import callback, person
 from carto_auth._stores import document as cache_document
 from carto_auth._stores import redis_store
@@ -183,10 +183,10 @@ LIMITS = {
     "to connect": f"{sending.CONNECT_SECONDS:.0f} s",
     "from one piece of the answer to the next": f"{sending.READ_SECONDS:.0f} s",
     "for the whole request, all tries included": f"{sending.TOTAL_SECONDS:.0f} s",
-    "tries": f"{connections.TRIES}",
-    "wait before the second try": f"{connections.BACKOFF_SECONDS} s, doubled before the third, and a random part of up "
-    f"to {connections.JITTER_SECONDS} s",
-    "a `Retry-After` that is waited for": f"up to {connections.LONGEST_RETRY_AFTER:.0f} s",
+    "tries": f"{sending.TRIES}",
+    "wait before the second try": f"{sending.BACKOFF_SECONDS} s, doubled before the third, and a random part of up "
+    f"to {sending.JITTER_SECONDS} s",
+    "a `Retry-After` that is waited for": f"up to {sending.LONGEST_RETRY_AFTER:.0f} s",
     "the longest answer": f"{sending.LARGEST_ANSWER // 1024} KiB",
     "a token is renewed": f"less than {RENEWAL_LEEWAY_SECONDS:.0f} s, or less than {RENEWAL_LEEWAY_SHARE:.0%} of",
     "after a failed renewal of a token that is still good": f"after {_account.RETRY_SECONDS:.0f} s",

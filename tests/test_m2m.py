@@ -7,7 +7,7 @@ import pytest
 from servers import Server, answering, http
 
 from carto_auth import CartoAuth
-from carto_auth._http import connections
+from carto_auth._http import sending
 from carto_auth._services import Services
 from carto_auth.errors import InvalidAnswer, MissingCredential, RateLimited, ServiceUnreachable, Unauthorized
 from carto_auth.m2m import get_m2m_token_info
@@ -105,8 +105,8 @@ def test_offline(monkeypatch, tmp_path):
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", offline)
-    monkeypatch.setattr(connections, "BACKOFF_SECONDS", 0.0)
-    monkeypatch.setattr(connections, "JITTER_SECONDS", 0.0)
+    monkeypatch.setattr(sending, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(sending, "JITTER_SECONDS", 0.0)
     with pytest.raises(ServiceUnreachable) as caught:
         get_m2m_token_info("an-id", "a-secret")
     assert str(caught.value) == (

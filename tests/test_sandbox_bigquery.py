@@ -140,6 +140,9 @@ def test_the_sample_table(client: bigquery.Client) -> None:
         ("PARSE_TIMESTAMP('%Y-%m-%d', '2024-01-02')", datetime.datetime(2024, 1, 2, tzinfo=UTC)),
         ("TIMESTAMP_MICROS(1)", datetime.datetime(1970, 1, 1, 0, 0, 0, 1, UTC)),
         ("IF(FALSE, 1 / 0, 2.5)", 2.5),
+        ("ST_GEOGPOINT(-3.7, 40.25)", "POINT(-3.7 40.25)"),
+        ("ST_GEOGPOINT(NULL, 40.25)", None),
+        ("[ST_GEOGPOINT(1, 2)]", ["POINT(1 2)"]),
     ],
 )
 def test_values_and_types(client: bigquery.Client, sql: str, value: object) -> None:
@@ -157,6 +160,23 @@ def test_the_schema_has_bigquerys_names(client: bigquery.Client) -> None:
         ("e", "NUMERIC", "NULLABLE"),
     ]
     assert [(f.name, f.field_type) for f in schema[2].fields] == [("d", "BOOLEAN")]
+
+
+def test_points_are_of_type_geography(client: bigquery.Client) -> None:
+    client.query("CREATE OR REPLACE TABLE shared.points AS SELECT ST_GEOGPOINT(1, 2) AS geom").result()
+    assert [(f.name, f.field_type) for f in client.get_table("shared.points").schema] == [("geom", "GEOGRAPHY")]
+    assert [row.geom for row in client.list_rows("shared.points")] == ["POINT(1 2)"]
+
+
+def test_what_libraries_ask_first(client: bigquery.Client) -> None:
+    """Ibis and BigQuery DataFrames: where results are kept, what the time is, and whether a table has a history."""
+    for use_query_cache in (False, None):
+        job = client.query("SELECT 1", bigquery.QueryJobConfig(use_query_cache=use_query_cache))
+        assert (job.destination is not None) == (use_query_cache is False)
+        assert len(list(job.result())) == 1
+    assert one(client, "SELECT CURRENT_TIMESTAMP() AS `current_timestamp`").tzinfo is not None
+    with pytest.raises(exceptions.NotFound, match="the sandbox keeps no history"):
+        client.query(f"SELECT * FROM {CITIES} FOR SYSTEM_TIME AS OF TIMESTAMP '2024-01-01'").result()
 
 
 def test_nameless_columns(client: bigquery.Client) -> None:
@@ -390,7 +410,7 @@ def test_other_formats_cannot_be_loaded(client: bigquery.Client) -> None:
         ("SELECT * FROM UNNEST([5]) WITH OFFSET", "The sandbox cannot run UNNEST WITH OFFSET without a name"),
         ("SELECT EXTRACT(WEEK(TUESDAY) FROM DATE '2024-01-07')", "The sandbox cannot extract"),
         ("SELECT PARSE_TIMESTAMP('%Y', '2024', 'Europe/Madrid')", "The sandbox cannot read timestamps"),
-        ("SELECT ST_GEOGPOINT(1, 2)", "The sandbox cannot run the function ST_GEOGPOINT"),
+        ("SELECT ST_BUFFER(ST_GEOGPOINT(1, 2), 3)", "The sandbox cannot run the function ST_BUFFER"),
         ("CREATE TABLE shared.g (g GEOGRAPHY)", "The sandbox cannot handle the type GEOGRAPHY"),
         ("SELECT `carto-un`.carto.H3_FROMLONGLAT(1, 2, 3)", "The sandbox cannot run the function carto-un.carto.H3_"),
         ("SELECT * FROM `carto-un`.carto.F(1)", "The sandbox cannot run the function carto-un.carto.F"),

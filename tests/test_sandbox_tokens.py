@@ -173,7 +173,7 @@ def test_a_query_can_be_posted(content, sandbox, application):
 def test_values_come_as_json_has_them(application):
     sql = (
         "SELECT DATE '2024-02-29' AS d, TIMESTAMP '2024-01-01 00:00:00+00' AS t, NUMERIC '1.5' AS n, b'ab' AS b, "
-        "[1, 2] AS a, STRUCT('x' AS k) AS s, CAST('nan' AS FLOAT64) AS f, NULL AS z"
+        "[1, 2] AS a, STRUCT('x' AS k) AS s, CAST('nan' AS FLOAT64) AS f, NULL AS z, ST_GEOGPOINT(1, 2) AS g"
     )
     [row] = application.query(sql).json()["rows"]
     assert list(row.items()) == [
@@ -185,6 +185,7 @@ def test_values_come_as_json_has_them(application):
         ("s", {"k": "x"}),
         ("f", None),
         ("z", None),
+        ("g", "POINT(1 2)"),
     ]
 
 

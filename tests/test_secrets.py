@@ -25,7 +25,7 @@ import carto_auth
 import carto_auth.auth as auth_module
 from carto_auth import CartoAuth, CredentialsError, _http, cache, cli, discovery, m2m, pkce
 from carto_auth._frames import clears_frames
-from carto_auth._http import connections
+from carto_auth._http import sending
 from carto_auth._http.redaction import LONGEST_QUOTE, quoted, shown, without_secrets
 from carto_auth._services import Services
 from carto_auth._warehouse.token import WarehouseToken
@@ -227,8 +227,8 @@ CALLS = {
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(connections, "BACKOFF_SECONDS", 0.0)
-    monkeypatch.setattr(connections, "JITTER_SECONDS", 0.0)
+    monkeypatch.setattr(sending, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(sending, "JITTER_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -447,8 +447,8 @@ def test_the_logger_is_silent_by_default():
 import logging, warnings
 warnings.simplefilter("ignore")
 from carto_auth import _http, _log
-from carto_auth._http import connections, failures
-connections.BACKOFF_SECONDS = connections.JITTER_SECONDS = 0.0
+from carto_auth._http import failures, sending
+sending.BACKOFF_SECONDS = sending.JITTER_SECONDS = 0.0
 _log.warn_once("something to mend")
 _log.debug("a line")
 try:

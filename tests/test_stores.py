@@ -30,7 +30,8 @@ from hypothesis import strategies as st
 from carto_auth import CartoAuth, CredentialsError, _log, auth, cache
 from carto_auth._identity import Identity
 from carto_auth._services import Services
-from carto_auth._stores import NO_TOKEN, Entry, FileStore, Lock, Refusal, default_store, document, file_store, store_at
+from carto_auth._stores import FileStore, default_store, document, file_store, store_at
+from carto_auth._stores.base import NO_TOKEN, Entry, Lock, Refusal
 from carto_auth._token import is_time, is_usable_token, jwt_expiration
 
 # Modes, signals and users here are those of POSIX.
@@ -315,7 +316,7 @@ def test_a_file_of_another_user_is_neither_read_nor_replaced(file):
     os.chown(file, ANOTHER_USER, ANOTHER_USER)
     with pytest.warns(UserWarning, match="cache_filepath=") as told:
         assert [log_in(file), log_in(file)] == ["fresh", "fresh"]
-    assert ["belongs to another user" in str(warning.message) for warning in told] == [True, True]
+    assert ["belongs to another user" in str(warning.message) for warning in told] == [True]
     assert "theirs" in file.read_text()
 
 

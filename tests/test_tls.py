@@ -9,7 +9,7 @@ import trustme
 from servers import Server, answering, connect_proxy, http
 
 from carto_auth import CartoAuth
-from carto_auth._http import connections
+from carto_auth._http import sending
 from carto_auth._http.failures import CAPTIVE_PORTAL
 from carto_auth._services import Services
 from carto_auth.errors import ServiceUnreachable
@@ -38,8 +38,8 @@ def bundle(ca, tmp_path):
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(connections, "BACKOFF_SECONDS", 0.0)
-    monkeypatch.setattr(connections, "JITTER_SECONDS", 0.0)
+    monkeypatch.setattr(sending, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(sending, "JITTER_SECONDS", 0.0)
 
 
 @pytest.fixture

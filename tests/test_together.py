@@ -17,7 +17,8 @@ from servers import wait_for
 from carto_auth import CartoAuth
 from carto_auth._identity import Identity
 from carto_auth._sources import M2MSource
-from carto_auth._stores import Entry, FileStore, Lock, default_store, file_store
+from carto_auth._stores import FileStore, default_store, file_store
+from carto_auth._stores.base import Entry, Lock
 
 pytest.importorskip("fcntl")
 

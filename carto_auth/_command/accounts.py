@@ -6,7 +6,8 @@ from carto_auth import credentials
 from carto_auth._command import output
 from carto_auth._identity import Identity, Owner
 from carto_auth._services import Services
-from carto_auth._stores import Entry, Store, default_store
+from carto_auth._stores import default_store
+from carto_auth._stores.base import Entry, Store
 
 
 def all_kept() -> tuple[list[tuple[Identity, Entry, Store]], bool]:

@@ -13,7 +13,8 @@ from carto_auth import CartoAuth, CredentialsError, LoginRequired, credentials
 from carto_auth._command import output
 from carto_auth._identity import Identity, Owner
 from carto_auth._services import Services
-from carto_auth._stores import Entry, Store, default_store
+from carto_auth._stores import default_store
+from carto_auth._stores.base import Entry, Store
 from carto_auth._stores.file_store import read, update
 from carto_auth._stores.places import home_dir
 from carto_auth._token import Token, is_time

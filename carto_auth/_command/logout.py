@@ -11,7 +11,8 @@ from carto_auth._command.accounts import all_kept, title
 from carto_auth._identity import Identity
 from carto_auth._services import Services
 from carto_auth._sources import TokenSource
-from carto_auth._stores import Store, default_store
+from carto_auth._stores import default_store
+from carto_auth._stores.base import Store
 from carto_auth.auth import SEAMS
 from carto_auth.pkce import revoke_refresh_token
 
@@ -61,10 +62,4 @@ def _forget_all() -> int:
 
 def _forget(name: str, store: Store) -> None:
     found = Account(_Leaving(store.identity), store, SEAMS).forget()
-    for entry in store.spare_entries():
-        if store.owns(entry) and not entry.token.is_over():
-            raise CredentialsError(
-                f"The {name} is still kept where nothing can be deleted, beside {store.shown}.",
-                remedy="Delete token_oauth.json or token_m2m.json in ~/.carto-auth yourself.",
-            )
     output.say(f"The {name} is forgotten." if found else f"There was no {name} to forget.")

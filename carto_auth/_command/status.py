@@ -17,8 +17,9 @@ from carto_auth._command.accounts import how_to_use_others, other_organizations
 from carto_auth._command.check import all_checks
 from carto_auth._identity import Identity, Owner
 from carto_auth._services import Services
-from carto_auth._stores import Store, default_store
-from carto_auth._token import LATEST_TIME, Token, is_token_expired
+from carto_auth._stores import default_store
+from carto_auth._stores.base import NO_TOKEN, Store
+from carto_auth._token import LATEST_TIME, Token
 from carto_auth.errors import CredentialsError
 
 
@@ -59,7 +60,7 @@ class Status(NamedTuple):
         org: the organization of a person's login.
         store: where the token is kept; ``None`` for sources that are not cached.
         api_base_url: the API base URL; ``None`` if it is not known yet.
-        token: the token, whose text is never shown; ``None`` if there is none yet.
+        token: the token, whose text is never shown; ``NO_TOKEN`` if there is none yet.
         renewable: whether the token is renewed without asking a person.
         problem: what is wrong with the source; ``None`` if nothing is.
         cache_problem: what is wrong with the cache; ``None`` if nothing is.
@@ -70,7 +71,7 @@ class Status(NamedTuple):
     org: str | None
     store: Store | None = None
     api_base_url: str | None = None
-    token: Token | None = None
+    token: Token = NO_TOKEN
     renewable: bool = False
     problem: str | None = None
     cache_problem: str | None = None
@@ -78,20 +79,12 @@ class Status(NamedTuple):
     @property
     def is_over(self) -> bool:
         """Whether the token has ended, as far as it says."""
-        return self.end is not None and is_token_expired(self.end)
+        return self.token.end is not None and self.token.is_over()
 
     @property
     def is_usable(self) -> bool:
         """Whether the next program would get a token without asking a person."""
-        return self.problem is None and (self.renewable or (self.token is not None and not self.is_over))
-
-    @property
-    def owner(self) -> Owner:
-        return Owner(self.token.text if self.token else "")
-
-    @property
-    def end(self) -> float | None:
-        return self.token.end if self.token else None
+        return self.problem is None and (self.renewable or (self.token != NO_TOKEN and not self.is_over))
 
 
 def get_status(org: str | None = None) -> Status:
@@ -119,7 +112,7 @@ def _looked_into(status: Status, services: Services) -> Status:
         status = _kept(status, Identity.of_application(services, found.client_id, found.api_base_url))
         return status._replace(api_base_url=found.api_base_url or status.api_base_url, renewable=True)
     status = _kept(status, Identity.of_person(services, status.org))
-    if status.token is None or status.api_base_url is not None:
+    if status.token == NO_TOKEN or status.api_base_url is not None:
         return status
     return status._replace(
         problem="There is a login, but its API base URL could not be found: the account may not belong to a CARTO "
@@ -147,11 +140,11 @@ def _kept(status: Status, identity: Identity) -> Status:
 
 def to_json(status: Status) -> dict[str, Any]:
     """The status as a JSON object; ``null`` stands for what is not known."""
-    end, owner = status.end, status.owner
+    end, owner = status.token.end, Owner(status.token.text)
     return {
         "usable": status.is_usable,
-        "source": _as_json(status.source),
-        "passed_over": [_as_json(source) for source in status.passed_over],
+        "source": {"kind": status.source.kind, "seen": status.source.seen},
+        "passed_over": [{"kind": source.kind, "seen": source.seen} for source in status.passed_over],
         "email": owner.email,
         "account_id": owner.account_id,
         "organization_id": owner.organization_id,
@@ -165,15 +158,11 @@ def to_json(status: Status) -> dict[str, Any]:
     }
 
 
-def _as_json(source: credentials.Source) -> dict[str, str]:
-    return {"kind": source.kind, "seen": source.seen}
-
-
 def _title(status: Status, *, is_checked: bool) -> str:
     kind = status.source.kind
     if status.problem is not None:
         return "No program gets a token here."
-    if status.token is None:
+    if status.token == NO_TOKEN:
         if kind == "login":
             return output.with_organization("Nobody is logged in here. Run: carto-auth login", status.org)
         return "There is no token yet. The first program that needs one fetches it."
@@ -183,7 +172,7 @@ def _title(status: Status, *, is_checked: bool) -> str:
         command = {"login": "Run: carto-auth login", "cli": "Run: carto auth login"}.get(kind, "Make a new one.")
         return output.with_organization(f"The token has ended. {command}", status.org)
     if kind in ("login", "cli"):
-        return status.owner.logged_in(status.end, status.org)
+        return Owner(status.token.text).logged_in(status.token.end, status.org)
     if kind == "access_token":
         advice = "" if is_checked else " Whether CARTO takes it was not checked: carto-auth status --check"
         return f"There is an access token.{advice}"
@@ -191,14 +180,14 @@ def _title(status: Status, *, is_checked: bool) -> str:
 
 
 def _rows(status: Status) -> list[tuple[str, str | None]]:
-    source, owner = status.source, status.owner
+    source, owner = status.source, Owner(status.token.text)
     return [
         ("Source", source.name if source.kind == "login" else f"{source.name} ({source.seen})"),
         ("E-mail", owner.email),
         ("Account", owner.account_id),
         ("Organization", owner.organization_id),
         ("API base URL", status.api_base_url),
-        ("Token", output.until(status.end) if status.end else None),
+        ("Token", output.until(status.token.end) if status.token.end else None),
         ("Cache", status.store.shown if status.store else None),
         ("Cache problem", status.cache_problem),
         ("Problem", output.in_its_own_words(status.problem or "")),

@@ -36,13 +36,7 @@ def print_token(org: str | None = None, *, as_json: bool = False) -> None:
     if as_json:
         import json
 
-        end = auth.expires_at
-        token = json.dumps(
-            {
-                "access_token": token,
-                "expires_at": end.isoformat() if end else None,
-                "api_base_url": auth.get_api_base_url(),
-            },
-            indent=2,
-        )
+        expires_at = auth.expires_at.isoformat() if auth.expires_at else None
+        told = {"access_token": token, "expires_at": expires_at, "api_base_url": auth.get_api_base_url()}
+        token = json.dumps(told, indent=2)
     print(token)

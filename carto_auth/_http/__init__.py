@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from carto_auth._http.answers import json_object, translated
 from carto_auth._http.failures import CAPTIVE_PORTAL, Unreadable
 from carto_auth._http.redaction import shown
-from carto_auth._http.sending import send
+from carto_auth._http.sending import Request, send
 from carto_auth._token import is_usable_token
 from carto_auth.errors import InvalidCredential
 
@@ -43,10 +42,9 @@ def post_form(
         InvalidAnswer: it was a success without a JSON object, or not an answer at all.
     """
     secrets = [form[name] for name in _SECRET_FIELDS if form.get(name)]
-    response = send("POST", url, data=dict(form), headers={"Accept": "application/json"}, repeatable=repeatable)
-    if empty_is_fine and response.is_success and not response.body:
-        return {}
-    return json_object(response, failure=failure, secrets=secrets)
+    headers = {"Accept": "application/json"}
+    response = send(Request("POST", url, data=dict(form), headers=headers, repeatable=repeatable))
+    return json_object(response, failure=failure, secrets=secrets, empty_is_fine=empty_is_fine)
 
 
 def get_json(url: str, *, access_token: str | None = None, failure: str) -> dict[str, Any]:
@@ -87,19 +85,15 @@ def request_json(
         headers["Content-Type"] = "application/json"
         data = json.dumps(body).encode()
     secrets = [secret for secret in (access_token, hidden) if secret]
-    response = send(method, url, data=data, headers=headers, repeatable=method != "POST", secrets=secrets)
-    if method == "DELETE" and response.is_success and not response.body:
-        return {}
-    return json_object(response, failure=failure, secrets=secrets)
+    response = send(Request(method, url, data, headers, repeatable=method != "POST", secrets=secrets))
+    return json_object(response, failure=failure, secrets=secrets, empty_is_fine=method == "DELETE")
 
 
 def get_text(url: str, *, failure: str) -> str:
     """GET the text at ``url``, as UTF-8. Raises what :func:`post_form` raises."""
-    response = send("GET", url)
+    response = send(Request("GET", url))
     if not response.is_success:
         raise translated(response, failure=failure, secrets=[])
-    with suppress(UnicodeDecodeError):
-        if not response.is_web_page:
-            return response.body.decode("utf-8-sig")
-    kind = "a web page" if response.is_web_page else "something that is not text"
-    raise Unreadable(f"{failure}: {response.host} sent {kind}.", remedy=CAPTIVE_PORTAL, status=response.status)
+    if response.is_web_page:
+        raise Unreadable(f"{failure}: {response.host} sent a web page.", remedy=CAPTIVE_PORTAL, status=response.status)
+    return response.body.decode("utf-8-sig", errors="replace")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 
@@ -41,14 +41,13 @@ class FailedAnswer(ServerError, requests.HTTPError):
     """:class:`ServerError`, and as ``requests`` tells it."""
 
 
-class Response:
+class Response(NamedTuple):
     """What is kept of an answer. The request is not, so that no secret hangs on it."""
 
-    def __init__(self, host: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        self.host = host
-        self.status = status
-        self.headers = headers
-        self.body = body
+    host: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
     @property
     def is_success(self) -> bool:
@@ -59,19 +58,23 @@ class Response:
         return self.body.lstrip()[:1] == b"<"
 
 
-def json_object(response: Response, *, failure: str, secrets: Collection[str]) -> dict[str, Any]:
+def json_object(
+    response: Response, *, failure: str, secrets: Collection[str], empty_is_fine: bool = False
+) -> dict[str, Any]:
     """The JSON object that a successful answer holds.
 
     Args:
         response: the answer.
         failure: what failed if it is not that, for the message.
         secrets: what the message must not show.
+        empty_is_fine: whether a success may come without a body; ``{}`` is returned then.
 
     Raises:
         Unauthorized, RateLimited, ServiceUnavailable, ServerError: it is not a success, or it names an error.
         InvalidAnswer: it is a success without a JSON object, or a redirect.
     """
-    answer = _json(response)
+    is_empty = response.is_success and not response.body
+    answer = {} if is_empty and empty_is_fine else _json(response)
     if not response.is_success or (isinstance(answer, dict) and answer.get("error")):
         raise translated(response, failure=failure, secrets=secrets)
     if isinstance(answer, dict):
@@ -105,24 +108,18 @@ def translated(response: Response, *, failure: str, secrets: Collection[str]) ->
             remedy=f"Check the address; use the one it leads to if you trust it. {CAPTIVE_PORTAL}",
             **details,
         )
-    if response.status == 511:  # Network Authentication Required (RFC 6585 section 6)
-        return UnavailableAnswer(told, remedy=CAPTIVE_PORTAL, **details)
-    if response.status == 429 or response.status >= 500:
-        return _passing(response, told, details)
+    if response.status == 429 or response.status >= 500:  # which may be another answer later
+        wait = seconds_to_wait(response.status, response.headers)
+        when = "later" if wait is None else f"in {math.ceil(wait)} s"
+        if response.status == 429:
+            return RateLimitedAnswer(told, remedy=f"Try again {when}.", retry_after=wait, **details)
+        remedy = f"The service has a problem; try again {when}."
+        return UnavailableAnswer(told, remedy=remedy, retry_after=wait, **details)
     is_refusal = response.status in (401, 403) or error in ("access_denied", "invalid_grant", "invalid_client")
     # CARTO refuses in JSON. What is not there (404) may be a page of CARTO's all the same.
     is_cartos = answer is not None or not response.body or response.status == 404
     kind = UnauthorizedAnswer if is_refusal else FailedAnswer
     return kind(told, remedy=None if is_cartos else _SOMETHING_BETWEEN.format(response.host), **details)
-
-
-def _passing(response: Response, told: str, details: Mapping[str, Any]) -> ServerError:
-    """The error for an answer that may be another one later."""
-    wait = _seconds_to_wait(response.headers)
-    when = "later" if wait is None else f"in {math.ceil(wait)} s"
-    if response.status == 429:
-        return RateLimitedAnswer(told, remedy=f"Try again {when}.", retry_after=wait, **details)
-    return UnavailableAnswer(told, remedy=f"The service has a problem; try again {when}.", retry_after=wait, **details)
 
 
 def _target(response: Response, secrets: Collection[str]) -> str:
@@ -133,8 +130,6 @@ def _target(response: Response, secrets: Collection[str]) -> str:
 def _server_words(answer: Mapping[str, Any], secrets: Collection[str]) -> tuple[str | None, str | None]:
     """``error`` and its description in Auth0's and CARTO's shapes of an error."""
     error = answer.get("error")
-    if isinstance(error, dict):
-        return _server_words({**error, "error": error.get("status") or error.get("code")}, secrets)
     description = answer.get("error_description") or answer.get("message") or answer.get("hint")
     if isinstance(error, list):
         error = "; ".join(one for one in error if isinstance(one, str))
@@ -154,27 +149,19 @@ def _sentences(error: str | None, description: str | None) -> str:
 # ---- when to try again ---------------------------------------------------------------------------
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that ``Retry-After`` (RFC 9110 section 10.2.3) asks to wait; ``None`` where it says nothing sensible."""
-    return _first_of(
+def seconds_to_wait(status: int, headers: Mapping[str, str]) -> float | None:
+    """Seconds until another try makes sense; ``None`` where nothing sensible is said of that.
+
+    ``Retry-After`` (RFC 9110 section 10.2.3) says it, in seconds or as a date; where there were too many requests, also
+    Auth0's headers for quotas and for rate limits, the last of which are in every answer.
+    """
+    readers: list[Callable[[], float]] = [
         lambda: float(headers["Retry-After"]),
         lambda: parsedate_to_datetime(headers["Retry-After"]).timestamp() - time.time(),
-    )
-
-
-def _seconds_to_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds until another try makes sense: ``Retry-After``, Auth0's quota and rate-limit headers, in turn."""
-    wait = retry_after(headers)
-    if wait is not None:
-        return wait
-    return _first_of(
-        lambda: _quota_reset(headers["Auth0-Client-Quota-Limit"]),
-        lambda: float(headers["x-ratelimit-reset"]) - time.time(),
-    )
-
-
-def _first_of(*readers: Callable[[], float]) -> float | None:
-    """The first number of seconds that can be read and is not nonsense."""
+    ]
+    if status == 429:
+        readers.append(lambda: _quota_reset(headers["Auth0-Client-Quota-Limit"]))
+        readers.append(lambda: float(headers["x-ratelimit-reset"]) - time.time())
     for read in readers:
         with suppress(KeyError, ValueError, TypeError, OverflowError):
             seconds = read()

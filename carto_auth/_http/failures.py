@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import http.client
-import os
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TypeVar
 
 import requests
@@ -50,7 +49,7 @@ def unreachable(host: str, error: Exception, bundle: str | None) -> RequestFaile
         error: what was raised.
         bundle: the path of the CA bundle that was used; ``None`` for the one that ``requests`` brings.
     """
-    reasons = list(_reasons(error))
+    reasons = _reasons(error)
     if _first(reasons, *_CLOSED):
         return RequestFailed(f"{host} closed the connection before its answer was complete.", remedy="Try again.")
     if by_tls := _first(reasons, ssl.SSLError):
@@ -77,22 +76,17 @@ def _first(reasons: Iterable[BaseException], *kinds: type[_Error]) -> _Error | N
     return next((reason for reason in reasons if isinstance(reason, kinds)), None)
 
 
-def _reasons(error: BaseException) -> Iterator[BaseException]:
+def _reasons(error: BaseException) -> list[BaseException]:
     """``error`` and all that led to it, from the outermost on; urllib3 keeps some in attributes."""
-    seen: set[int] = set()
-    left = [error]
-    while left:
-        current = left.pop(0)
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        attributes = (getattr(current, name, None) for name in ("reason", "original_error", "__cause__", "__context__"))
-        left += [one for one in (*current.args, *attributes) if isinstance(one, BaseException)]
+    found = [error]
+    for one in found:  # which grows meanwhile
+        attributes = (getattr(one, name, None) for name in ("reason", "original_error", "__cause__", "__context__"))
+        found += [led for led in (*one.args, *attributes) if isinstance(led, BaseException) and led not in found]
+    return found
 
 
 def _insecure(host: str, error: ssl.SSLError, bundle: str | None) -> RequestFailed:
-    if bundle is not None and not _is_ca_bundle(bundle):
+    if error.library == "X509":  # which reads certificates
         return RequestFailed(
             f"There are no certificates in {bundle}, which the environment names as the CA bundle.",
             remedy="Check REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE.",
@@ -121,12 +115,3 @@ def _remedy_for_certificate(code: int, bundle: str | None) -> str:
         "Behind a company's proxy, or with a CARTO that has a private certificate authority, set REQUESTS_CA_BUNDLE "
         f"to its CA bundle. {CAPTIVE_PORTAL}"
     )
-
-
-def _is_ca_bundle(path: str) -> bool:
-    folder = os.path.isdir(path)
-    try:
-        ssl.create_default_context(cafile=None if folder else path, capath=path if folder else None)
-    except OSError:
-        return False
-    return True

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import threading
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import MaxRetryError, ResponseError
+from urllib3.util import Retry
 
 from carto_auth import _log
-from carto_auth._http.answers import Response
-from carto_auth._http.connections import mount, new_session, next_try, retries
+from carto_auth._http.answers import Response, seconds_to_wait
 from carto_auth._http.failures import RequestFailed, Unreadable, unreachable
 from carto_auth._http.redaction import without_secrets
 from carto_auth._trust import ca_bundle, is_loopback, require_secure, split_url
 from carto_auth.errors import CredentialsError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+    from urllib3.response import BaseHTTPResponse
 
 #: Seconds to reach a service, and between two pieces of its answer.
 CONNECT_SECONDS = 10.0
@@ -24,6 +33,21 @@ READ_SECONDS = 30.0
 
 #: Seconds that a request may take, its retries included: whatever a server does, the caller gets an answer.
 TOTAL_SECONDS = 60.0
+
+#: Tries of a request that may be repeated.
+TRIES = 3
+
+#: Seconds before the second try, doubled before the third.
+BACKOFF_SECONDS = 0.3
+
+#: Seconds; the most that chance adds to a wait, so that programs that failed together do not come back together.
+JITTER_SECONDS = 0.3
+
+#: Seconds; a service that asks for a longer wait is not asked again here. The caller is told how long to wait.
+LONGEST_RETRY_AFTER = 10.0
+
+#: Statuses that may be gone at the next try: 429 (RFC 6585 section 4) and all server errors.
+_PASSING_STATUSES = frozenset((429, *range(500, 600)))
 
 #: Bytes, unpacked. CARTO's answers are a few kilobytes.
 LARGEST_ANSWER = 1024 * 1024
@@ -36,47 +60,43 @@ THREAD_NAME = "carto-auth request"
 
 
 @dataclass(frozen=True)
-class _Request:
+class Request:
+    """What is sent.
+
+    Attributes:
+        method: such as ``"POST"``.
+        url: where to.
+        data: a form, or a body.
+        headers: those beside the ones of ``requests``.
+        repeatable: whether it may be sent again when it may have arrived already. A connection that could not be
+            made is tried again in any case.
+        secrets: parts of ``url`` that the log must not show.
+        deadline: until when there must be an answer, by ``time.monotonic``.
+    """
+
     method: str
     url: str
-    data: Mapping[str, str] | bytes | None
-    headers: Mapping[str, str] | None
-    repeatable: bool
-    #: By ``time.monotonic``.
-    deadline: float
+    data: Mapping[str, str] | bytes | None = None
+    headers: Mapping[str, str] | None = None
+    repeatable: bool = True
+    secrets: Collection[str] = ()
+    deadline: float = field(default_factory=lambda: time.monotonic() + TOTAL_SECONDS)
 
     @property
     def host(self) -> str:
         return split_url(self.url).netloc
 
 
-def send(
-    method: str,
-    url: str,
-    *,
-    data: Mapping[str, str] | bytes | None = None,
-    headers: Mapping[str, str] | None = None,
-    repeatable: bool = True,
-    secrets: Collection[str] = (),
-) -> Response:
+def send(request: Request) -> Response:
     """Send a request and return its answer, whatever its status.
 
-    Args:
-        method: such as ``"POST"``.
-        url: where to.
-        data: a form, or a body.
-        headers: those beside the ones of ``requests``.
-        repeatable: whether it may be sent again when it may have arrived already.
-        secrets: parts of ``url`` that the log must not show.
-
     Raises:
-        UntrustedAddress: ``url`` is neither https nor on this computer.
+        UntrustedAddress: its ``url`` is neither https nor on this computer.
         ServiceUnreachable: no answer came.
         InvalidAnswer: what came is not an answer, or too much of one.
     """
-    require_secure(url, "services= or api_base_url=")
-    request = _Request(method, url, data, headers, repeatable, time.monotonic() + TOTAL_SECONDS)
-    _log.debug("%s %s", method, without_secrets(url, secrets))
+    require_secure(request.url, "services= or api_base_url=")
+    _log.debug("%s %s", request.method, without_secrets(request.url, request.secrets))
     result = _in_time(request)
     if isinstance(result, Response):
         _log.debug("%s answered %s", request.host, result.status)
@@ -88,7 +108,7 @@ def send(
         del result  # an error that is held by a frame of its own traceback is not freed at once
 
 
-def _in_time(request: _Request) -> Response | BaseException:
+def _in_time(request: Request) -> Response | BaseException:
     """What came of a request until its deadline, in a thread.
 
     Only this puts a limit on what has none itself: a name lookup, and an answer that drips. Work that is late is
@@ -112,41 +132,81 @@ def _in_time(request: _Request) -> Response | BaseException:
     return outcome.pop() if outcome else _too_slow(request)
 
 
-def _outcome(request: _Request) -> Response | CredentialsError:
+def _outcome(request: Request) -> Response | CredentialsError:
     """The answer, or our error for what went wrong. No exception of ``requests``: those carry the request."""
     bundle = None
     try:
         bundle = ca_bundle()
-        tries = retries(repeatable=request.repeatable, deadline=request.deadline)
-        loopback = is_loopback(split_url(request.url).hostname or "")
-        with new_session(loopback=loopback, retries=tries) as session:
-            return _answer(session, request, bundle)
+        with _session(request) as session:
+            response = session.request(
+                request.method,
+                request.url,
+                data=request.data,
+                headers=request.headers,
+                auth=as_it_is,
+                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                verify=bundle or True,
+                allow_redirects=False,
+                stream=True,
+            )
+            with response:
+                return Response(request.host, response.status_code, response.headers, _body(response, request))
     except CredentialsError as error:
         return error.with_traceback(None)  # whose frames hold the request
     except Exception as error:  # also of the system and of proxies: nothing may be lost in a thread
         return unreachable(request.host, error, bundle)
 
 
-def _answer(session: requests.Session, request: _Request, bundle: str | None) -> Response:
-    """Send the request and read its answer; again, while there are tries left, where it breaks off."""
-    while True:
-        with session.request(
-            request.method,
-            request.url,
-            data=request.data,
-            headers=request.headers,
-            auth=as_it_is,
-            timeout=(CONNECT_SECONDS, READ_SECONDS),
-            verify=bundle or True,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
-            try:
-                return Response(request.host, response.status_code, response.headers, _body(response, request))
-            except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-                left = next_try(response, request.method, request.url, error)
-        left.sleep()
-        mount(session, left)
+def _session(request: Request) -> requests.Session:
+    """A session for one request. Close it after that: nothing is kept that a thread, a fork or an exit could leave."""
+    again = TRIES - 1 if request.repeatable else 0
+    retries = _Retries(
+        total=TRIES - 1,
+        read=again,
+        status=again,
+        other=0,
+        status_forcelist=_PASSING_STATUSES,
+        allowed_methods=None,
+        raise_on_status=False,
+    )
+    retries.deadline = request.deadline
+    # Programs replace requests.Session for the whole process (requests_cache.install_cache() does). A cache of answers
+    # could give one account the token of another, so what was put in its place is passed over.
+    kind = next((one for one in requests.Session.__mro__ if one.__module__ == "requests.sessions"), requests.Session)
+    session: requests.Session = kind()
+    # There is no proxy on the way to this computer.
+    session.trust_env = not is_loopback(split_url(request.url).hostname or "")
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retries))
+    return session
+
+
+class _Retries(Retry):
+    """Retries with waits that the service may lengthen within bounds, and that end at a deadline."""
+
+    deadline = math.inf
+    wait = 0.0
+
+    def new(self, **changes: Any) -> Self:
+        changed = super().new(**changes)
+        changed.deadline = self.deadline
+        return changed
+
+    def increment(self, *request: Any, **outcome: Any) -> Self:
+        response, error = outcome.get("response"), outcome.get("error")
+        asked = seconds_to_wait(response.status, response.headers) if response is not None else None
+        wait = BACKOFF_SECONDS * 2 ** len(self.history) if asked is None else asked
+        if wait > LONGEST_RETRY_AFTER or time.monotonic() + wait > self.deadline:
+            raise MaxRetryError(outcome["_pool"], "", error or ResponseError("no time for another try"))
+        following = super().increment(*request, **outcome)
+        following.wait = wait + os.urandom(1)[0] / 256 * JITTER_SECONDS if wait else 0.0
+        if response is not None:
+            response.close()  # else urllib3 reads it to its end, which may never come
+        _log.debug("trying again: %s", f"status {response.status}" if response is not None else type(error).__name__)
+        return following
+
+    def sleep(self, response: BaseHTTPResponse | None = None) -> None:
+        time.sleep(self.wait)
 
 
 def as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -154,7 +214,7 @@ def as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _body(response: requests.Response, request: _Request) -> bytes:
+def _body(response: requests.Response, request: Request) -> bytes:
     body = b""
     for piece in response.iter_content(_PIECE):
         body += piece
@@ -168,7 +228,7 @@ def _body(response: requests.Response, request: _Request) -> bytes:
     return body
 
 
-def _too_slow(request: _Request) -> RequestFailed:
+def _too_slow(request: Request) -> RequestFailed:
     return RequestFailed(
         f"{request.host} did not finish its answer within {TOTAL_SECONDS:.0f} s.", remedy="Try again later."
     )

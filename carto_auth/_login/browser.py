@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import webbrowser
@@ -25,7 +26,9 @@ def open_browser(url: str) -> bool:
     """
     if place.is_open_replaced():
         return webbrowser.open(url) is not False  # such functions often return nothing
-    return any(_opens(browser, url) for browser in _browsers())
+    with contextlib.suppress(webbrowser.Error, OSError):
+        return any(browser.open(url) for browser in _browsers())
+    return False
 
 
 def open_aside(url: str, otherwise: Callable[[BaseException | None], None]) -> threading.Thread:
@@ -71,10 +74,3 @@ def _found(name: str | None) -> webbrowser.BaseBrowser | None:
         return webbrowser.get(name)
     except (webbrowser.Error, ValueError):  # there is none; or BROWSER has a quote that is never closed
         return None
-
-
-def _opens(browser: webbrowser.BaseBrowser, url: str) -> bool:
-    try:
-        return browser.open(url)
-    except (webbrowser.Error, OSError):
-        return False

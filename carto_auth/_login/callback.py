@@ -17,9 +17,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -84,7 +83,8 @@ class CallbackServer(Generic[Answer]):
         self._judging = threading.Lock()
         self._answer: Answer | None = None
         self._failure: BaseException | None = None
-        self._over = threading.Event()
+        #: To be set at the end of the wait: once the browser has its page.
+        self.over = threading.Event()
         self._answered: tuple[str, Page] | None = None
         self._until = float("inf")
         self._servers = _listen_in_time(parts.port or 80, self)
@@ -107,9 +107,7 @@ class CallbackServer(Generic[Answer]):
     def __enter__(self) -> CallbackServer[Answer]:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._answered is None:
             self.close()
             return
@@ -129,8 +127,8 @@ class CallbackServer(Generic[Answer]):
             BaseException: what the judge raised, or what :meth:`give_up` was given.
         """
         deadline = time.monotonic() + seconds
-        while not self._over.is_set() and (left := deadline - time.monotonic()) > 0:
-            self._over.wait(min(left, 0.5))  # in slices: on Windows a long wait is deaf to Ctrl-C
+        while not self.over.is_set() and (left := deadline - time.monotonic()) > 0:
+            self.over.wait(min(left, 0.5))  # in slices: on Windows a long wait is deaf to Ctrl-C
         if self._failure is not None:
             raise self._failure
         return self._answer
@@ -140,7 +138,7 @@ class CallbackServer(Generic[Answer]):
         with self._judging:
             if self._answer is None:
                 self._failure = reason
-                self._over.set()
+                self.over.set()
 
     def decide(self, query: str) -> tuple[Page, bool]:
         """The page for a callback with ``query``, and whether it ends the wait."""
@@ -157,10 +155,6 @@ class CallbackServer(Generic[Answer]):
                 return page, False
             self._answered = query, page
             return page, True
-
-    def finish(self) -> None:
-        """End the wait; called once the browser has its page."""
-        self._over.set()
 
 
 def _listen_in_time(port: int, callback: CallbackServer[Any]) -> list[_Server]:
@@ -206,12 +200,12 @@ def _close(servers: list[_Server]) -> None:
         server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ThreadingTCPServer):
+    daemon_threads = True
     timeout = 0.0  # to accept a connection that is there already
     request_queue_size = 512  # a crowd at the door keeps nobody out
     # On Windows SO_REUSEADDR would let two programs share the port.
     allow_reuse_address = sys.platform != "win32"
-    allow_reuse_port = False
 
     def __init__(self, family: socket.AddressFamily, address: tuple[str, int], callback: CallbackServer[Any]) -> None:
         self.address_family = family
@@ -223,9 +217,7 @@ class _Server(ThreadingHTTPServer):
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if sys.platform == "win32":
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-        # Not HTTPServer's own, which looks up the host's full name and may wait for a name server.
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = "localhost", self.server_address[1]
+        super().server_bind()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: a connection that breaks is what this server expects."""
@@ -270,7 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(page)
         finally:
             if is_the_end:
-                callback.finish()
+                callback.over.set()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Our page instead of the library's, which reflects the request."""

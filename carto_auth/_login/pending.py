@@ -77,20 +77,16 @@ class PendingLogin(Generic[Account]):
             self._is_over = True
             raise
         if self._token_info is None:
-            self._token_info = self._info_for(code)
+            mine = object()
+            if self._sent_codes.setdefault(code, mine) is not mine:  # of all the threads one is the first
+                raise _answered()
+            self._token_info = self._login.get_token_info(code)
+            self._sent_codes = {code: mine}  # from now on no other answer is the right one
         elif code not in self._sent_codes:
             raise _answered()
         account = self._account(self._token_info)
         self._is_over = True
         return account
-
-    def _info_for(self, code: str) -> dict[str, Any]:
-        mine = object()
-        if self._sent_codes.setdefault(code, mine) is not mine:  # of all the threads one is the first
-            raise _answered()
-        info = self._login.get_token_info(code)
-        self._sent_codes = {code: mine}  # from now on no other answer is the right one
-        return info
 
 
 def _answered() -> LoginFailed:

@@ -190,19 +190,14 @@ class Conversation:
         problem = ""
         for _ in range(TRIES):
             try:
-                return self._new_code_in(self.ask(prompt), refused)
+                code = self.read(self.ask(prompt))
+                if code and code not in refused:
+                    return code
+                problem = "That code has already been refused." if code else "No code was entered."
             except WrongCode as error:
                 problem = str(error)
             prompt = f"{problem} Access code: "
         raise LoginFailed(f"The login was given up after {TRIES} tries: {problem}", remedy="Begin a new login.")
-
-    def _new_code_in(self, pasted: str, refused: Collection[str]) -> str:
-        code = self.read(pasted)
-        if not code:
-            raise WrongCode("No code was entered.")
-        if code in refused:
-            raise WrongCode("That code has already been refused.")
-        return code
 
     def _first_prompt(self, told: str, url: str) -> str:
         """The link and the request for the code: as one text, so that nothing is shown where nobody is asked."""

@@ -42,12 +42,9 @@ def named_browsers() -> list[str]:
 
     A browser that is named is the browser, with or without a display.
     """
-    named = os.environ.get("BROWSER", "")
-    if not named:
-        return []
     from shutil import which
 
-    return [browser for browser in named.split(os.pathsep) if (command := _command_in(browser)) and which(command)]
+    return [browser for browser in os.environ.get("BROWSER", "").split(os.pathsep) if which(_command_in(browser))]
 
 
 def _command_in(browser: str) -> str:
@@ -76,9 +73,7 @@ def why_no_browser() -> str:
     """What to tell the person when no browser could be opened."""
     if sys.platform == "linux" and os.environ.get("WSL_DISTRO_NAME"):
         return "No browser could be opened from WSL. BROWSER may name a command that opens one in Windows."
-    is_container = os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")
-    where = "in this container" if is_container else "here"
-    return f"No browser could be opened {where}, so this login needs an access code, copied by hand."
+    return "No browser could be opened here, so this login needs an access code, copied by hand."
 
 
 # ---- whether there is a person -------------------------------------------------------------------
@@ -106,7 +101,7 @@ def can_ask() -> bool:
     kernel = _kernel()
     if kernel is not None:
         return _is_of_this_process(kernel) and bool(getattr(kernel, "_allow_stdin", True))
-    return is_input_replaced() or at_a_parents_terminal() or _has_terminal()
+    return is_input_replaced() or at_a_parents_terminal() or (is_terminal(sys.stdin) and _is_in_foreground(sys.stdin))
 
 
 def why_nobody() -> str:
@@ -144,8 +139,9 @@ def at_a_parents_terminal() -> bool:
 
 def _child_of_multiprocessing() -> Any:
     multiprocessing = sys.modules.get("multiprocessing")
-    is_child = multiprocessing is not None and multiprocessing.parent_process() is not None
-    return multiprocessing.current_process() if multiprocessing is not None and is_child else None
+    if multiprocessing is None or multiprocessing.parent_process() is None:
+        return None
+    return multiprocessing.current_process()
 
 
 def in_ci() -> bool:
@@ -179,10 +175,7 @@ def is_input_replaced() -> bool:
 def is_open_replaced() -> bool:
     """Whether a program has replaced ``webbrowser.open`` with its own function, which opens what it likes."""
     webbrowser = sys.modules.get("webbrowser")
-    if webbrowser is None:
-        return False
-    is_webbrowsers = getattr(webbrowser.open, "__globals__", None) is vars(webbrowser)
-    return not is_webbrowsers or webbrowser.open.__qualname__ != "open"
+    return webbrowser is not None and getattr(webbrowser.open, "__globals__", None) is not vars(webbrowser)
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -191,10 +184,6 @@ def is_terminal(stream: TextIO | None) -> bool:
         return stream is not None and stream.isatty()
     except (AttributeError, OSError, ValueError):  # some web servers have other objects there; or it is closed
         return False
-
-
-def _has_terminal() -> bool:
-    return sys.stdin is not None and is_terminal(sys.stdin) and _is_in_foreground(sys.stdin)
 
 
 def _is_in_foreground(terminal: TextIO) -> bool:

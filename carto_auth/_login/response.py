@@ -6,11 +6,13 @@ The rules are those of RFC 6749 section 4.1.2 and of RFC 9207.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from hmac import compare_digest
-from typing import NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
+from carto_auth._http.redaction import quoted
 from carto_auth._services import REDIRECT_URI, Services
+from carto_auth._trust import split_url
 from carto_auth.errors import LoginDenied, LoginFailed
 
 
@@ -18,19 +20,13 @@ class WrongCode(Exception):
     """What a person pasted is no code of this login; the text tells them why."""
 
 
-class AuthorizationResponse(NamedTuple):
-    """What the authorization server said through the browser (RFC 6749 sections 4.1.2 and 4.1.2.1).
+@dataclass(frozen=True)
+class AuthorizationResponse:
+    """What the authorization server said through the browser (RFC 6749 sections 4.1.2 and 4.1.2.1)."""
 
-    ``repr`` does not show the code.
-    """
-
-    code: str | None = None
+    code: str | None = field(default=None, repr=False)
     error: str | None = None
     error_description: str | None = None
-
-    def __repr__(self) -> str:
-        code = "***" if self.code else None
-        return f"AuthorizationResponse({code!r}, {self.error!r}, {self.error_description!r})"
 
 
 _NOTHING = AuthorizationResponse()
@@ -48,8 +44,7 @@ def response_for(query: str, *, state: str, issuer: str) -> AuthorizationRespons
         return None
     if not _may_be_issued_by(issuer, parameters):
         return AuthorizationResponse(
-            error="invalid_request",
-            error_description="the answer came from another login service than the one asked",
+            error="invalid_request", error_description="the answer came from another login service than the one asked"
         )
     response = _response_of(parameters)
     return None if response == _NOTHING else response
@@ -67,11 +62,10 @@ def code_of(response: AuthorizationResponse) -> str:
     if response.error is None:
         raise LoginFailed("That address holds no code.", remedy="Begin a new login, and copy the code it shows.")
     words = f": {response.error_description}" if response.error_description else ""
+    was_refused = response.error == "access_denied"
     raise LoginDenied(
         f"CARTO did not log you in{words} ({response.error}).",
-        remedy="Try again, and allow access when CARTO asks."
-        if response.error == "access_denied"
-        else "Begin a new login.",
+        remedy="Try again, and allow access when CARTO asks." if was_refused else "Begin a new login.",
         error=response.error,
         error_description=response.error_description,
     )
@@ -131,32 +125,21 @@ def ends_login(address: str, redirect_uri: str, services: Services) -> bool:
     may be missing, as browsers hide it, or all but the query.
     """
     page = _page_of(address)
-    if any(page in _ways_to_write(_page_of(known)) for known in (redirect_uri, REDIRECT_URI)):
+    ends = [_page_of(known) for known in (redirect_uri, REDIRECT_URI)]
+    if page in ("", *ends, *(end.partition("://")[2] for end in ends)):
         return True
     if not page.isascii() or not page.isprintable() or set(page) & set(" \\@"):
         return False  # browsers do not agree on where such an address leads
-    scheme, host = _scheme_and_host(page if "://" in page else f"https://{page}")
-    known_hosts = [_scheme_and_host(url) for url in (services.auth_url, services.accounts_url, services.app_url)]
-    if (scheme, host) in known_hosts or ("://" not in page and host in (known for _, known in known_hosts)):
+    parts = split_url(page if "://" in page else f"https://{page}")
+    host = parts.netloc.lower()
+    named = {known.lower(): scheme for known, scheme in services.named_hosts.items()}
+    if host in named and ("://" not in page or parts.scheme == named[host]):
         return True
-    return scheme == "https" and _is_at_carto(host) and any(_is_at_carto(known) for _, known in known_hosts)
-
-
-def _scheme_and_host(url: str) -> tuple[str, str]:
-    """The scheme and the host of a URL, with its port if it names one; two empty texts when it is no URL."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "", ""
-    return parts.scheme, parts.netloc.lower()
+    return parts.scheme == "https" and _is_at_carto(host) and any(map(_is_at_carto, named))
 
 
 def _is_at_carto(host: str) -> bool:
     return f".{host}".endswith(".carto.com")
-
-
-def _ways_to_write(page: str) -> tuple[str, str, str]:
-    return page, page.partition("://")[2], ""
 
 
 def _is_address(text: str) -> bool:
@@ -196,8 +179,8 @@ def _parameters_of(query: str) -> dict[str, str] | None:
 def _response_of(parameters: Mapping[str, str]) -> AuthorizationResponse:
     if "error" in parameters:
         return AuthorizationResponse(
-            error=_plain(parameters["error"]) or "no reason was given",
-            error_description=_plain(parameters.get("error_description", "")) or None,
+            error=quoted(parameters["error"]).rstrip(".") or "no reason was given",
+            error_description=quoted(parameters.get("error_description", "")).rstrip(".") or None,
         )
     return AuthorizationResponse(code=parameters.get("code") or None)
 
@@ -211,9 +194,3 @@ def _has_state(parameters: Mapping[str, str], state: str) -> bool:
 def _may_be_issued_by(issuer: str, parameters: Mapping[str, str]) -> bool:
     """Whether a response's ``iss`` (RFC 9207), where it has one, is ``issuer``; Auth0's ends in a slash."""
     return "iss" not in parameters or parameters["iss"].rstrip("/") == issuer.rstrip("/")
-
-
-def _plain(text: str) -> str:
-    """A server's words on one line, shortened, without a full stop at the end."""
-    line = "".join(character if character.isprintable() else " " for character in text)
-    return line.strip().rstrip(".")[:200]

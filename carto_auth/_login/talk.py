@@ -30,7 +30,9 @@ class Screen:
             return
         # IPython is installed here, because it runs this code. Front ends without HTML show the plain text.
         display = importlib.import_module("IPython.display").display
-        content = {"text/html": link_html(before, url, after), "text/plain": text}
+        link = f'<a href="{html.escape(url)}" target="_blank" rel="noopener noreferrer">Log in to CARTO</a>'
+        shown = f"<p>{html.escape(before)}<br><b>{link}</b><br>{html.escape(after)}</p>"
+        content = {"text/html": shown, "text/plain": text}
         self._displays.append(display(content, raw=True, display_id=True))
 
     def end(self, text: str) -> None:
@@ -45,12 +47,6 @@ class Screen:
             display.update(content, raw=True)
             content = {"text/plain": ""}  # once is enough
         return bool(self._displays)
-
-
-def link_html(before: str, url: str, after: str) -> str:
-    """Words and a short link as HTML, all of it escaped."""
-    link = f'<a href="{html.escape(url)}" target="_blank" rel="noopener noreferrer">Log in to CARTO</a>'
-    return f"<p>{html.escape(before)}<br><b>{link}</b><br>{html.escape(after)}</p>"
 
 
 def tell(text: str) -> None:

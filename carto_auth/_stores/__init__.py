@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from carto_auth._stores.base import CARTOS_ACCOUNTS, NO_TOKEN, Entry, Lock, Refusal, Store, looks
 from carto_auth._stores.file_store import DefaultFileStore, FileStore
 from carto_auth._stores.places import in_redis, named_by_environment
 
@@ -15,20 +14,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from carto_auth._identity import Identity
-
-__all__ = [
-    "CARTOS_ACCOUNTS",
-    "NO_TOKEN",
-    "Entry",
-    "FileStore",
-    "Lock",
-    "Refusal",
-    "Store",
-    "default_store",
-    "looks",
-    "store_at",
-    "store_elsewhere",
-]
+    from carto_auth._stores.base import Store
 
 
 def store_at(place: str | PathLike[str], identity: Identity) -> Store:

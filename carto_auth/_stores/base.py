@@ -94,14 +94,8 @@ class Entry(Value):
             return nothing
         if base_url is not None and not (isinstance(base_url, str) and base_url.isprintable()):
             return nothing
-        refresh_token = kept.get("refresh_token")
-        token = Token.of(
-            text,
-            expiration,
-            kept.get("issued_at"),
-            refresh_token if is_usable_token(refresh_token) else None,
-            kept.get("due"),
-        )
+        refresh_token = kept.get("refresh_token") if is_usable_token(kept.get("refresh_token")) else None
+        token = Token.of(text, expiration, kept.get("issued_at"), refresh_token, kept.get("due"))
         return cls(token, base_url, is_flat, str(kept.get("found_by", CARTOS_ACCOUNTS)), refusal)
 
     def as_json(self) -> dict[str, Any]:
@@ -171,7 +165,7 @@ class Store:
 
     def beside(self, identity: Identity) -> Store:
         """A store of the same place for another identity."""
-        return Store(identity)
+        return type(self)(identity, self._place)
 
     def load(self) -> Entry | None:
         """What is kept; ``None`` for nothing, and for what cannot be read."""

@@ -10,14 +10,7 @@ import sys
 from carto_auth import _log
 from carto_auth._stores.base import Entry, Lock, Store
 from carto_auth._stores.document import LARGEST_FILE, encoded, entries_of, entry_of, parsed, with_entry, without_entry
-from carto_auth._stores.places import (
-    as_path,
-    default_filepath,
-    is_ours,
-    make_folder,
-    make_private,
-    unwritable_filepath,
-)
+from carto_auth._stores.places import as_path, default_filepath, is_ours, make_folder, make_private, unwritable_filepath
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
 TYPE_CHECKING = False
@@ -56,9 +49,6 @@ class FileStore(Store):
     def shown(self) -> str:
         return self.path
 
-    def beside(self, identity: Identity) -> Store:
-        return FileStore(identity, self.path)
-
     def load(self) -> Entry | None:
         return entry_of(read(self.path), self.identity)
 
@@ -85,7 +75,10 @@ class FileStore(Store):
         return update(self.path, lambda kept: without_entry(kept, self.identity))
 
     def locked(self) -> Lock:
-        return _locked(self.path, f".{_digest(self.identity)}", seconds=0.0)
+        from hashlib import sha256
+
+        whose = sha256(str(self.identity).encode("utf-8", "surrogatepass")).hexdigest()[:12]  # may be in a file name
+        return _locked(self.path, f".{whose}", seconds=0.0)
 
 
 class DefaultFileStore(FileStore):
@@ -111,6 +104,9 @@ class DefaultFileStore(FileStore):
     @property
     def path(self) -> str:
         return default_filepath(self.mode)
+
+    def beside(self, identity: Identity) -> Store:
+        return FileStore(identity, self.path)  # the other's default file may be another one
 
     def spare_entries(self) -> Iterator[Entry]:
         home = unwritable_filepath(self.mode)
@@ -145,51 +141,34 @@ _in_memory: dict[tuple[str, str], Entry] = {}
 # ---- reading -------------------------------------------------------------------------------------
 
 
-def read(path: str) -> dict[str, Any]:
-    """The document in a file, to look at; ``{}`` where there is none, and where it cannot be read."""
-    try:
-        return _read_own(path)
-    except (OSError, ValueError) as error:  # a NUL in the path is a ValueError
-        _log.debug("the token cache %s cannot be read (%s): going on without it", path, type(error).__name__)
-        return {}
-
-
-def _read_own(path: str) -> dict[str, Any]:
-    """The document in a file; ``{}`` for no file, for damage, and for another user's file, which is warned of.
+def read(path: str, *, to_write: bool = False) -> dict[str, Any]:
+    """The document in a file; ``{}`` for no file and for damage, and to look at also where it cannot be read.
 
     Raises:
-        OSError: it is there, and cannot be read.
+        OSError: it is there, cannot be read, and would be written over.
     """
     try:
-        content = _content(path)
+        return parsed(_content(path))
     except FileNotFoundError:
         return {}
-    try:
-        return parsed(content)
-    except (ValueError, RecursionError) as error:
-        _log.debug("the token cache %s is damaged (%s): going on without it", path, type(error).__name__)
+    except (OSError, ValueError, RecursionError) as error:  # a NUL in the path is a ValueError
+        if to_write and isinstance(error, OSError):
+            raise
+        _log.debug("the token cache %s cannot be read (%s): going on without it", path, type(error).__name__)
         return {}
 
 
 def _content(path: str) -> bytes:
     # O_NONBLOCK: a named pipe in the place of the file must not make anybody wait.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    try:
-        status = os.fstat(descriptor)
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_FILE:
             return b""
         if not is_ours(status):
-            _log.warn_once(
-                f"The token cache {path} belongs to another user and is ignored. "
-                "Name a file of your own with cache_filepath=, or a folder with CARTO_AUTH_HOME."
-            )
-            return b""
+            raise PermissionError(errno.EPERM, "it belongs to another user")
         if sys.platform != "win32" and status.st_mode & 0o077:
-            _repair_modes(descriptor, status, path)
-        with os.fdopen(os.dup(descriptor), "rb") as file:
-            return file.read(LARGEST_FILE + 1)
-    finally:
-        os.close(descriptor)
+            _repair_modes(file.fileno(), status, path)
+        return file.read(LARGEST_FILE + 1)
 
 
 def _repair_modes(descriptor: int, status: os.stat_result, path: str) -> None:
@@ -218,16 +197,10 @@ def update(path: str, change: Callable[[dict[str, Any]], dict[str, Any]], *, alw
         OSError: it could not be read or written; what was there before is still there.
         TypeError, ValueError: it cannot be written as JSON.
     """
-    from pathlib import Path
-
-    target = Path(path)
-    if _is_device(target):  # root would put a file in the place of /dev/null
-        raise OSError(errno.EINVAL, "it is a device, not a file")
+    target = _target(path)
     make_folder(target.parent)
     with _locked(path, "", seconds=WRITE_LOCK_SECONDS) as state:
-        if os.path.lexists(path) and not is_ours(target.lstat()):
-            raise PermissionError(errno.EPERM, "it belongs to another user")
-        before = _read_own(path)
+        before = read(path, to_write=True)
         after = change(before)
         if after == before and not always:
             return False
@@ -237,13 +210,18 @@ def update(path: str, change: Callable[[dict[str, Any]], dict[str, Any]], *, alw
         return True
 
 
-def _is_device(path: Path) -> bool:
-    """Whether ``path`` is a device, or a link to one, such as /dev/stdout."""
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return False
-    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+def _target(path: str) -> Path:
+    """The path to write to, or to lock.
+
+    Raises:
+        OSError: it is a device. Root would put a file in the place of /dev/null, and a lock beside it.
+    """
+    from pathlib import Path
+
+    target = Path(path)
+    if target.is_char_device() or target.is_block_device():
+        raise OSError(errno.EINVAL, "it is a device, not a file")
+    return target
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -254,8 +232,7 @@ def _write(path: Path, content: bytes) -> None:
         if error.errno not in _IN_PLACE_ONLY or not path.is_file() or path.is_symlink() or path.stat().st_nlink > 1:
             raise
         # Whoever is killed in the middle leaves damage, which the next save repairs.
-        flags = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-        _fill(os.open(path, flags), content)
+        _fill(os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)), content)
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -263,9 +240,8 @@ def _replace(path: Path, content: bytes) -> None:
     from contextlib import suppress
 
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
-        _fill(os.open(temporary, flags, 0o600), content)
+        _fill(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), content)
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
@@ -305,44 +281,37 @@ _held: set[tuple[int, int, str]] = set()
 
 def _locked(path: str, whose: str, *, seconds: float) -> Lock:
     """Try to lock what is beside ``path``, for up to so many seconds. No failure is raised, whatever it is."""
-    from pathlib import Path
+    from contextlib import ExitStack, suppress
     from threading import get_ident
 
-    target, holder = Path(path), (os.getpid(), get_ident(), f"{path}{whose}")
-    if holder in _held or _is_device(target):  # /dev is no place for a lock file
+    holder = (os.getpid(), get_ident(), f"{path}{whose}")
+    if holder in _held:
         return Lock(Lock.IMPOSSIBLE)
-    _held.add(holder)
-    state, lock = Lock.HELD, None
-    try:
-        lock = _acquired(target.with_name(f".{target.name}{whose}.lock"), seconds)  # which "." has none of
-    except TimeoutError:
-        state = Lock.BUSY
-    except Exception as error:  # filelock's imports may find a secrets.py of the user's own
-        if isinstance(error, OSError) and error.errno in _NO_LOCKS:
-            _log.warn_once(
-                f"Nothing can be locked in {target.parent}, so programs do not share a renewal of their CARTO token: "
-                "each of them asks for one. Keep the token on a disk that has locks, with CARTO_AUTH_HOME."
-            )
-        _log.debug("going on without a lock for %s (%s)", path, type(error).__name__)
-        state = Lock.IMPOSSIBLE
-    finally:
-        if lock is None:
-            _held.discard(holder)
-    return Lock(state, lambda: _let_go(lock, holder))
+    with ExitStack() as to_do:
+        _held.add(holder)
+        to_do.callback(_held.discard, holder)
+        to_do.enter_context(suppress(OSError))
+        try:
+            to_do.callback(_acquired(path, whose, seconds).release)
+            return Lock(Lock.HELD, to_do.pop_all().close)
+        except TimeoutError:
+            return Lock(Lock.BUSY)
+        except Exception as error:  # filelock's imports may find a secrets.py of the user's own
+            if isinstance(error, OSError) and error.errno in _NO_LOCKS:
+                _log.warn_once(
+                    f"Nothing can be locked in {os.path.dirname(path) or '.'}, so programs do not share a renewal "
+                    "of their CARTO token: each of them asks for one. Keep the token on a disk that has locks, with "
+                    "CARTO_AUTH_HOME."
+                )
+            _log.debug("going on without a lock for %s (%s)", path, type(error).__name__)
+    return Lock(Lock.IMPOSSIBLE)
 
 
-def _let_go(lock: Any, holder: tuple[int, int, str]) -> None:
-    from contextlib import suppress
-
-    if lock is not None:
-        with suppress(OSError):
-            lock.release()
-        _held.discard(holder)
-
-
-def _acquired(path: Path, seconds: float) -> Any:
+def _acquired(beside: str, whose: str, seconds: float) -> Any:
     from filelock import FileLock
 
+    target = _target(beside)
+    path = target.with_name(f".{target.name}{whose}.lock")  # which "." has none of
     make_folder(path.parent)
     # No lock but the operating system's, which ends with its process.
     lock = FileLock(path, timeout=seconds, mode=0o600, fallback_to_soft=False)
@@ -356,10 +325,3 @@ def _acquired(path: Path, seconds: float) -> Any:
         path.unlink()
         lock.acquire()
     return lock
-
-
-def _digest(identity: Identity) -> str:
-    """A short name for an identity that may stand in a file name."""
-    from hashlib import sha256
-
-    return sha256(str(identity).encode("utf-8", "surrogatepass")).hexdigest()[:12]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import sys
 
@@ -15,14 +16,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: A folder that is not there, for a user who has none.
-NOWHERE = os.path.join(os.sep, "nonexistent", ".carto-auth")
+#: The home of a user who has none: a folder that is not there.
+_NOWHERE = os.path.join(os.sep, "nonexistent")
 
 #: How the address of a Redis begins; that of a Valkey, or of a node of a Redis Cluster, is written like it.
 _REDIS_ADDRESSES = ("redis://", "rediss://", "unix://")
 
-#: What a mistyped address of a Redis may begin with.
-_REDIS_NAMES = ("redis", "rediss", "unix", "valkey", "valkeys")
+#: How an address begins: with a scheme of two letters or more and a slash, or like that of a Redis, be it mistyped.
+_ADDRESS = r"(?i)(rediss?|unix|valkeys?)(\+[a-z]+)?(:|//)|[a-z][a-z0-9+.-]+:(?=/)"
 
 
 def in_redis(place: str | os.PathLike[str]) -> bool:
@@ -45,12 +46,10 @@ def in_redis(place: str | os.PathLike[str]) -> bool:
 
 def _scheme(text: str) -> str:
     """How an address begins, with its colon if it has one; ``""`` for a path, be it one with the letter of a drive."""
-    first, slash, rest = text.partition("/")
-    name, colon, tail = first.partition(":")
-    if name.lower().partition("+")[0] in _REDIS_NAMES and (colon or rest.startswith("/")):
-        return name + (colon or "//")
-    is_scheme = len(name) > 1 and name[0].isalpha() and name.translate({ord(sign): "0" for sign in "+-."}).isalnum()
-    return name + colon if is_scheme and colon and slash and not tail else ""
+    if ":" not in text and "//" not in text:  # then no pattern need be compiled, which takes a while
+        return ""
+    found = re.match(_ADDRESS, text)
+    return found[0] if found else ""
 
 
 def as_path(place: str | os.PathLike[str]) -> str:
@@ -91,20 +90,17 @@ def home_dir() -> str:
     named = _named_home()
     if named:
         return os.path.expanduser(named)
-    home = _user_home()
-    own = os.path.join(home, ".carto-auth")
-    has_home = home != "~"
-    if has_home and _is_usable(own, making=1):
+    own = os.path.join(_user_home(), ".carto-auth")
+    if _is_usable(own, making=1):
         return own
     import platformdirs
 
     try:
         fallback = platformdirs.user_cache_dir("carto-auth")
-    except RuntimeError:
-        fallback = ""
-    if not os.path.isabs(fallback):  # there is no home to look for it in
-        return own if has_home else NOWHERE
-    return fallback if not has_home or (_is_usable(fallback, making=3) and not _lacks_home(fallback)) else own
+    except RuntimeError:  # there is no home to look for it in
+        return own
+    is_usable = os.path.isabs(fallback) and _is_usable(fallback, making=3) and not _lacks_home(fallback)
+    return fallback if is_usable else own
 
 
 def _named_home() -> str:
@@ -118,14 +114,13 @@ def _named_home() -> str:
 
 
 def _user_home() -> str:
-    """The home folder; ``"~"`` when there is none."""
+    """The home folder; one that is not there when there is none."""
     pathlib = sys.modules.get("pathlib")
-    if pathlib is None:
-        return os.path.expanduser("~")
     try:
-        return str(pathlib.Path.home())  # which a program may have replaced
+        home = str(pathlib.Path.home()) if pathlib else os.path.expanduser("~")  # a program may have replaced Path.home
     except RuntimeError:
-        return "~"
+        return _NOWHERE
+    return home if home != "~" else _NOWHERE
 
 
 def _lacks_home(folder: str) -> bool:

@@ -13,7 +13,7 @@ from carto_auth._identity import Identity
 from carto_auth._stores.base import Entry, Lock, Store
 from carto_auth._stores.file_store import DefaultFileStore
 from carto_auth._stores.places import named_by_environment
-from carto_auth._token import jwt_claims
+from carto_auth._token import Token, jwt_claims
 from carto_auth._trust import ca_bundle, is_cartos_base_url, split_url
 from carto_auth.errors import CredentialsError, InvalidCredential, MissingDependency
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     import redis
 
-    from carto_auth._identity import Identity
-    from carto_auth._token import Token
 
 #: Before every key. The identity stands in braces, so that a Redis Cluster has both keys of an account in one place.
 PREFIX = "carto-auth:"
@@ -51,11 +49,12 @@ _DAY_SECONDS = 86_400.0
 _OPTIONS = {"db", "username", "password"}
 _TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
 
-#: What went wrong, by the class of its error. Redis' own words may repeat a password or a token.
+#: What went wrong, by its words or the class of its error. Redis' own words may repeat a password or a token.
 _REASONS = {
+    "max number of clients": "it has too many clients",
+    "unknown command": "it does not keep values, as a Sentinel does not",
     "AuthenticationError": "it refuses the user name or the password",
     "ConnectionError": "it closed the connection; where it speaks TLS, its address begins with rediss://",
-    "MaxConnectionsError": "it has too many clients",
     "NoPermissionError": "its ACL does not allow GET, SET and DEL on the keys carto-auth:*",
     "OutOfMemoryError": "its memory is full",
     "ReadOnlyError": "it is a read-only replica",
@@ -75,16 +74,12 @@ class RedisStore(Store):
 
     def __init__(self, identity: Identity, url: str) -> None:
         super().__init__(identity, _checked(url))
-        self._url = url
         self._key = f"{PREFIX}{{{identity}}}"
         self._local = Store(identity) if identity.mode == "oauth" else DefaultFileStore(identity)
 
     @property
     def shown(self) -> str:
-        return _without_secrets(self._url)
-
-    def beside(self, identity: Identity) -> Store:
-        return RedisStore(identity, self._url)
+        return _without_secrets(str(self._place))
 
     def load(self) -> Entry | None:
         return self.latest(None)
@@ -100,7 +95,8 @@ class RedisStore(Store):
 
     def save(self, entry: Entry) -> None:
         """Keep an entry until its token's end; for good if it can be renewed by a refresh token."""
-        self._save_here(entry)
+        with _unless_it_fails("copied to this computer"):
+            self._local.save(entry)
         lifetime = None if entry.token.refresh_token else max(1, int(entry.end - time.time()))
         self._ask(lambda client: client.set(self._key, json.dumps(entry.as_json()), ex=lifetime))
 
@@ -113,7 +109,7 @@ class RedisStore(Store):
             keys = self._ask(lambda client: list(client.scan_iter(f"{PREFIX}{{mode=*}}")))
         for key in keys:
             identity = Identity.parsed(key.decode(errors="replace").removeprefix(PREFIX).strip("{}"))
-            entry = RedisStore(identity, self._url).load() if identity else None
+            entry = self.beside(identity).load() if identity else None
             if identity and entry:
                 yield identity, entry
 
@@ -145,20 +141,20 @@ class RedisStore(Store):
         """What Redis has, kept here as well."""
         with _unless_it_fails("read"):
             content = self._ask(lambda client: client.get(self._key))
-            entry = self._believed(Entry.of(json.loads(content))) if content else None
-            if entry is not None and not entry.token.is_over():
-                self._save_here(entry)
+            entry = Entry.of(json.loads(content)) if content else None
+            entry = self._believed(entry) if entry else None
+            if entry and not entry.token.is_over():
+                with _unless_it_fails("copied to this computer"):
+                    self._local.save(entry)
             return entry
         return None
 
-    def _believed(self, entry: Entry | None) -> Entry | None:
+    def _believed(self, entry: Entry) -> Entry | None:
         """What of an entry is taken: anybody who can write to Redis may have put it there.
 
         Not another application's token; of API base URLs, as of those that come from the network, CARTO's own; and no
         refusal for longer than a day.
         """
-        if entry is None:
-            return None
         own = self.identity.client_id
         if self.identity.mode == "m2m" and jwt_claims(entry.token.text).get("azp", own) != own:
             return None
@@ -167,19 +163,13 @@ class RedisStore(Store):
         url = entry.api_base_url
         return entry if url and is_cartos_base_url(url) else entry.replaced(api_base_url=None)
 
-    def _save_here(self, entry: Entry) -> None:
-        try:
-            self._local.save(entry)
-        except OSError as error:
-            _log.debug("no copy of what is in Redis is kept in %s (%s)", self._local.shown, error.strerror)
-
     def _ask(self, words: Callable[[redis.Redis], Any]) -> Any:
         """Ask at the address; after a journey, at the one of the environment that has the password as well."""
         named = named_by_environment()
-        return _ask(named if _without_secrets(named) == self._url else self._url, words)
+        return _ask(named if _without_secrets(named) == self._place else str(self._place), words)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_place": self.shown, "_url": self.shown}
+        return {**vars(self), "_place": self.shown}
 
 
 @contextmanager
@@ -228,35 +218,8 @@ def _without_secrets(url: str) -> str:
 # ---- words with Redis ----------------------------------------------------------------------------
 
 
-class _Budget:
-    """The seconds that are left for words with one Redis until others are given, and what used up the last of them."""
-
-    def __init__(self) -> None:
-        self.left = 0.0
-        self.until = 0.0
-        self.reason = ""
-
-    def seconds(self) -> float:
-        """The seconds that a word may take.
-
-        Raises:
-            OSError: there are none left.
-        """
-        now = time.monotonic()
-        if now >= self.until:
-            self.left, self.until = BUDGET_SECONDS, now + PAUSE_SECONDS
-            self.reason = f"Redis: {_REASONS['TimeoutError']}"
-        if self.left <= 0:
-            raise OSError(errno.EIO, self.reason)
-        return self.left
-
-    def count(self, took: float) -> None:
-        """Take off the seconds of a word."""
-        self.left -= took if took > _QUICK_SECONDS else 0.0
-
-
-#: By address, for the life of this process.
-_budgets: dict[str, _Budget] = {}
+#: By address: the seconds that are left for words with it, until when (``time.monotonic``), and why there are no more.
+_budgets: dict[str, tuple[float, float, str]] = {}
 
 
 def _ask(url: str, words: Callable[[redis.Redis], Any]) -> Any:
@@ -272,18 +235,22 @@ def _ask(url: str, words: Callable[[redis.Redis], Any]) -> Any:
         raise MissingDependency(
             f"The Redis client cannot be imported ({error}).", remedy="Run: pip install 'carto-auth[redis]'"
         ) from None
-    budget = _budgets.setdefault(url, _Budget())
-    seconds, began = budget.seconds(), time.monotonic()
-    try:
-        with closing(_client(url, seconds)) as client:
-            return _said(client, words)
-    except (redis.RedisError, ValueError, CredentialsError) as error:
-        reason = f"Redis: {_why(error)}"
-        if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
-            budget.left, budget.until, budget.reason = 0.0, time.monotonic() + PAUSE_SECONDS, reason
-    finally:
-        budget.count(time.monotonic() - began)
-    raise OSError(errno.EIO, reason)
+    began = time.monotonic()
+    left, until, reason = _budgets.get(url, (0.0, 0.0, ""))
+    if began >= until:
+        left, until, reason = BUDGET_SECONDS, began + PAUSE_SECONDS, _REASONS["TimeoutError"]
+    if left > 0:
+        try:
+            with closing(_client(url, left)) as client:
+                return _said(client, words)
+        except (redis.RedisError, ValueError, CredentialsError) as error:
+            reason = _why(error)
+            if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
+                left, until = 0.0, time.monotonic() + PAUSE_SECONDS
+        finally:
+            took = time.monotonic() - began
+            _budgets[url] = (left - took if took > _QUICK_SECONDS else left, until, reason)
+    raise OSError(errno.EIO, f"Redis: {reason}")
 
 
 def _client(url: str, seconds: float) -> redis.Redis:
@@ -325,13 +292,9 @@ def _why(error: BaseException) -> str:
     """What went wrong, in words of ours."""
     if isinstance(error, CredentialsError):
         return error.message
-    if "max number of clients" in str(error):
-        return _REASONS["MaxConnectionsError"]
-    if "unknown command" in str(error):
-        return "it does not keep values, as a Sentinel does not"
     cause, name = error.__context__, type(error).__name__
     if unbelieved := getattr(cause, "verify_message", None):
         return f"its certificate is not accepted: {unbelieved}"
     if isinstance(cause, OSError) and not isinstance(cause, (ConnectionResetError, BrokenPipeError, TimeoutError)):
         return cause.strerror or type(cause).__name__
-    return _REASONS.get(name, name)
+    return next((reason for word, reason in _REASONS.items() if word in str(error) or word == name), name)

@@ -28,8 +28,6 @@ def require_bigquery() -> None:
         from google.cloud.bigquery import Client  # noqa: F401 - can it be imported?
 
         import carto_auth._warehouse.google_credentials  # noqa: F401 - and what we make of google-auth?
-    except Warning:
-        raise  # somebody made errors of warnings, and Google's packages have some
     except Exception as error:  # a broken one raises whatever it stumbles over, such as protobuf's TypeError
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise MissingDependency(
@@ -61,11 +59,11 @@ def bigquery_client(
             raise TypeError(f"get_carto_dw_client() takes no {name}: it comes from CARTO")
     from google.cloud.bigquery import Client
 
-    elsewhere = bigquery_url or os.environ.get("BIGQUERY_EMULATOR_HOST")
+    elsewhere = _elsewhere(bigquery_url)
     client_options["client_options"] = _with_endpoint(client_options.get("client_options"), elsewhere)
     if elsewhere:
-        from carto_auth._warehouse.elsewhere import ClientElsewhere as Client
-    credentials = google_credentials(account, warehouse)
+        from carto_auth._warehouse.google_credentials import ClientElsewhere as Client
+    credentials = google_credentials(account, warehouse, bigquery_url)
     client = Client(project=credentials.project_id, credentials=credentials, **client_options)
     if "_http" not in client_options and hasattr(client, "_http"):
         # Else requests looks into ~/.netrc, and sends what it finds there in the place of the token.
@@ -74,8 +72,13 @@ def bigquery_client(
     return client
 
 
-def google_credentials(account: Account, warehouse: Warehouse) -> WarehouseCredentials:
+def google_credentials(account: Account, warehouse: Warehouse, bigquery_url: str | None) -> WarehouseCredentials:
     """Google credentials for the account's warehouse, with its ``project_id``, which renew themselves.
+
+    Args:
+        account: asked for the project and for each token.
+        warehouse: the account's warehouse token.
+        bigquery_url: where BigQuery is; ``None`` for Google's own.
 
     Raises:
         MissingDependency: the extra ``carto-dw`` is not installed.
@@ -84,7 +87,13 @@ def google_credentials(account: Account, warehouse: Warehouse) -> WarehouseCrede
     require_bigquery()
     from carto_auth._warehouse.google_credentials import WarehouseCredentials
 
-    return WarehouseCredentials(account, warehouse, *account.get_carto_dw_credentials())
+    is_googles = _elsewhere(bigquery_url) is None
+    return WarehouseCredentials(account, warehouse, *account.get_carto_dw_credentials(), is_googles=is_googles)
+
+
+def _elsewhere(bigquery_url: str | None) -> str | None:
+    """Where BigQuery is; ``None`` for Google's own."""
+    return bigquery_url or os.environ.get("BIGQUERY_EMULATOR_HOST") or None
 
 
 def _with_endpoint(given: Any, bigquery_url: str | None) -> ClientOptions:

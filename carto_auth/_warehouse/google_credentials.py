@@ -1,7 +1,7 @@
-"""Google credentials that fetch a new warehouse token by themselves.
+"""Google credentials that fetch a new warehouse token by themselves, and a client for a BigQuery that is not Google's.
 
-A module of its own, because the class can only be defined where ``google-auth`` is installed, and must stand
-at the top of a module to be pickled.
+A module of its own, because its classes can only be defined where Google's libraries are installed, and one of them is
+pickled, which needs it at the top of a module.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import threading
 import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import google.auth.credentials
 import google.auth.exceptions
+from google.cloud import bigquery
 
 from carto_auth import _log
 from carto_auth._frames import clears_frames
+from carto_auth._warehouse.token import details_of
 from carto_auth.errors import CredentialsError
 
 if TYPE_CHECKING:
@@ -29,12 +32,19 @@ if TYPE_CHECKING:
         def get_carto_dw_credentials(self) -> tuple[str, str]: ...
 
 
-class WarehouseRefreshError(google.auth.exceptions.RefreshError, CredentialsError):
-    """No new warehouse token could be had; Google's clients know it as ``RefreshError``."""
+class ClientElsewhere(bigquery.Client):
+    """A client that fetches rows from where BigQuery is.
 
-    def __init__(self, message: str = "", **details: Any) -> None:
-        google.auth.exceptions.RefreshError.__init__(self, message)  # type: ignore[no-untyped-call]  # google-auth's
-        CredentialsError.__init__(self, message, **details)
+    Google's own asks BigQuery's Storage API for a table's rows, which is at Google's wherever BigQuery is, and sends it
+    the token.
+    """
+
+    def _ensure_bqstorage_client(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+class WarehouseRefreshError(CredentialsError, google.auth.exceptions.RefreshError):
+    """No new warehouse token could be had; Google's clients know it as ``RefreshError``."""
 
 
 class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
@@ -46,20 +56,45 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
     """
 
     def __init__(
-        self, account: Account, warehouse: Warehouse, project_id: str, token: str, quota_project_id: str | None = None
+        self,
+        account: Account,
+        warehouse: Warehouse,
+        project_id: str,
+        token: str,
+        *,
+        is_googles: bool,
+        quota_project_id: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # google-auth's
         self.project_id = project_id
         self._account = account
         self._warehouse = warehouse
         self._quota_project_id = quota_project_id
+        self._is_googles = is_googles
         #: The token that each thread has sent last.
         self._sent = threading.local()
         self._use(token)
 
     def with_quota_project(self, quota_project_id: str) -> WarehouseCredentials:
         """The same credentials, whose use counts towards another project's quota."""
-        return WarehouseCredentials(self._account, self._warehouse, self.project_id, self.token or "", quota_project_id)
+        return WarehouseCredentials(
+            self._account,
+            self._warehouse,
+            self.project_id,
+            self.token or "",
+            is_googles=self._is_googles,
+            quota_project_id=quota_project_id,
+        )
+
+    def before_request(self, request: Any, method: str, url: str, headers: Any) -> None:
+        """Put the token into ``headers``, unless ``url`` is Google's and the token of another BigQuery.
+
+        Every library looks for BigQuery's Storage API at Google's, wherever BigQuery is. An error here would be tried
+        again for ten minutes, as gRPC takes it for an outage; without a token, Google refuses at once.
+        """
+        host = urlsplit(url).hostname or ""
+        if self._is_googles or not f".{host}".endswith(".googleapis.com"):
+            super().before_request(request, method, url, headers)  # type: ignore[no-untyped-call]  # google-auth's
 
     def apply(self, headers: Any, token: str | None = None) -> None:
         """Put the token into ``headers``, and remember which one this thread has sent."""
@@ -83,14 +118,7 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
             self._sent.token = self.token
         except CredentialsError as error:
             if not self.expired:
-                raise WarehouseRefreshError(
-                    error.message,
-                    remedy=error.remedy,
-                    status=error.status,
-                    error=error.error,
-                    error_description=error.error_description,
-                    retry_after=error.retry_after,
-                ) from None
+                raise WarehouseRefreshError(error.message, **details_of(error)) from None
             self.expiry = _naive_utc(time.time() + _GOOGLES_LEEWAY_SECONDS + _RETRY_SECONDS)
             _log.debug("the warehouse token could not be renewed ahead of its end: %s", error.message)
 

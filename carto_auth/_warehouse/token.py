@@ -103,20 +103,18 @@ def get_warehouse_token(api_base_url: str, access_token: str) -> WarehouseToken:
     except CredentialsError as error:
         if error.status not in (403, 404) or error.remedy is not None:  # which says more than the status
             raise
-        raise WarehouseUnavailable(
-            error.message,
-            remedy=_NOT_ALLOWED if error.status == 403 else _NOT_THERE,
-            status=error.status,
-            error=error.error,
-            error_description=error.error_description,
-        ) from None
+        remedy = _NOT_ALLOWED if error.status == 403 else _NOT_THERE
+        raise WarehouseUnavailable(error.message, **{**details_of(error), "remedy": remedy}) from None
     project_id, token = answer.get("projectId"), answer.get("token")
     if is_project_id(project_id) and is_usable_token(token):
         return WarehouseToken(project_id, token, time.time() + WAREHOUSE_TOKEN_SECONDS)
-    missing = [name for name in ("projectId", "token") if not answer.get(name)]
-    problem = f"has no {' and no '.join(missing)}" if missing else "makes no sense"
     raise InvalidAnswer(
-        f"CARTO's answer about the data warehouse {problem}.",
+        "CARTO's answer about the data warehouse has no usable projectId and token.",
         remedy="Try again. If it happens again, ask CARTO's support.",
         status=200,
     )
+
+
+def details_of(error: CredentialsError) -> dict[str, Any]:
+    """What an error says beside its message, for another one in its place."""
+    return {name: getattr(error, name) for name in ("remedy", "status", "error", "error_description", "retry_after")}

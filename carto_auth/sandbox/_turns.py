@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 
 from carto_auth._login.callback import CallbackServer
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 #: Seconds that a login waits for those of other tests.
 TURN_SECONDS = 100.0
@@ -31,9 +28,7 @@ class CallbackInTurn(CallbackServer[Any]):
             self._turn.release()
             raise
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         try:
             self.close()  # at once: no test loads the page again, and the next one waits
         finally:

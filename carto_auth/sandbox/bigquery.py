@@ -65,7 +65,7 @@ class Job:
             "kind": "bigquery#job",
             "id": f"{PROJECT_ID}:{self.location}.{self.id}",
             "jobReference": self.reference,
-            "configuration": self.configuration,
+            "configuration": self.configuration | self._anonymous_table(),
             "status": status,
             "statistics": {
                 "creationTime": str(self.created),
@@ -75,6 +75,17 @@ class Job:
                 **statistics,
             },
         }
+
+    def _anonymous_table(self) -> dict[str, Any]:
+        """Where BigQuery keeps the result of a query: Ibis runs ``SELECT 1`` without the cache to learn of the dataset.
+
+        No other query tells: Google's client would fetch its rows by the Storage API, which the sandbox has not.
+        """
+        query = self.configuration.get("query") or {}
+        if query.get("query") != "SELECT 1" or query.get("useQueryCache") is not False:
+            return {}
+        table = {"projectId": PROJECT_ID, "datasetId": "_anonymous", "tableId": f"anon_{self.id}"}
+        return {"query": {**query, "destinationTable": table}}
 
     def _query_statistics(self) -> dict[str, Any]:
         query: dict[str, Any] = {

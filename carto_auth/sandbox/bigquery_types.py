@@ -89,6 +89,9 @@ _SCALARS = {
 }
 
 
+#: The one part of the STRUCT that DuckDB has in the place of a GEOGRAPHY.
+GEOGRAPHY = "geography as text"
+
 _WIDER_THAN_INT64 = ("hugeint", "ubigint", "uhugeint")
 
 
@@ -102,6 +105,8 @@ def field_from_duckdb(name: str, duckdb_type: Any) -> Field:
         if element.repeated:
             raise QueryError("Cannot construct array with element type ARRAY: BigQuery has no arrays of arrays.")
         return Field(name, element.type, True, element.fields, f"{element.duckdb}[]")
+    if kind == "struct" and duckdb_type.children[0][0] == GEOGRAPHY:
+        return Field(name, "GEOGRAPHY", False, (), text)
     if kind == "struct":
         parts = tuple(field_from_duckdb(part, child) for part, child in duckdb_type.children)
         inside = ", ".join(f"{quote(part.name)} {part.duckdb}" for part in parts)
@@ -175,6 +180,8 @@ def _single(value: Any, field: Field, timestamps: str) -> Any:
     if field.type == "RECORD":
         parts = list(value.values()) if isinstance(value, dict) else list(value)
         return row_resource(parts, field.fields, timestamps)
+    if field.type == "GEOGRAPHY":
+        return value[GEOGRAPHY]
     if field.type == "BOOLEAN":
         return "true" if value else "false"
     if field.type == "FLOAT":

@@ -157,6 +157,9 @@ def _qualify(tree: Tree, project: str, dataset: tuple[str, str] | None) -> None:
             continue
         if "information_schema" in f"{table.db}.{table.name}".lower():
             raise QueryError("The sandbox cannot query INFORMATION_SCHEMA.")
+        if table.args.get("version"):
+            # BigQuery DataFrames takes a 404 for a table without a history, and goes on.
+            raise QueryError("Not found: the sandbox keeps no history of a table.", status=404, reason="notFound")
         if not table.db:
             if table.name.lower() in local:
                 continue
@@ -244,7 +247,7 @@ def _refuse_what_duckdb_lacks(tree: Tree) -> None:
     for node in tree.find_all(exp.Dot, exp.Func, exp.DataType):
         if isinstance(node, exp.DataType):
             if node.this in _SPATIAL_TYPES:
-                raise QueryError(f"The sandbox cannot handle the type {node.this.name}: it has no spatial functions.")
+                raise QueryError(f"The sandbox cannot handle the type {node.this.name}: write ST_GEOGPOINT(x, y).")
         elif isinstance(node, exp.Dot):
             if isinstance(node.expression, exp.Func):
                 # A function in a dataset, such as those of CARTO's Analytics Toolbox.
@@ -253,9 +256,12 @@ def _refuse_what_duckdb_lacks(tree: Tree) -> None:
         else:
             name = node.name if isinstance(node, exp.Anonymous) else node.sql_name()
             # Those that DuckDB has in an extension measure on a plane, and BigQuery on the globe.
-            if "." in name or name.upper().startswith("ST_"):
+            if "." in name or (name.upper().startswith("ST_") and name.upper() != _POINT):
                 raise _lacking(name)
 
+
+#: The one spatial function that measures nothing: with it there is a column of type GEOGRAPHY.
+_POINT = "ST_GEOGPOINT"
 
 _SPATIAL_TYPES = (exp.DataType.Type.GEOGRAPHY, exp.DataType.Type.GEOMETRY)
 
@@ -349,6 +355,10 @@ def _extract(node: Tree) -> Tree:
 _WEEKS = {"WEEK": "%U", "WEEK(SUNDAY)": "%U", "WEEK(MONDAY)": "%W"}
 
 
+def _function(node: Tree) -> Tree:
+    return _macro("geogpoint", *node.expressions) if node.name.upper() == _POINT else node
+
+
 def _unnest(node: Tree) -> Tree:
     """``UNNEST(...) WITH OFFSET`` counts from 0; DuckDB's ``WITH ORDINALITY`` counts from 1."""
     offset = node.args.get("offset")
@@ -381,6 +391,9 @@ _RULES: tuple[tuple[Any, Callable[[Tree], Tree]], ...] = (
     ((exp.StrToTime, exp.UnixToTime), _timestamp),
     (exp.Extract, _extract),
     (exp.Unnest, _unnest),
+    (exp.Anonymous, _function),
+    # DuckDB takes CURRENT_TIMESTAMP for a column of that name, where there is one.
+    (exp.CurrentTimestamp, lambda node: exp.Anonymous(this="NOW")),
 )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from carto_auth.sandbox import sample
 from carto_auth.sandbox.bigquery_types import (
+    GEOGRAPHY,
     Field,
     Parameter,
     QueryError,
@@ -60,6 +61,7 @@ _MACROS = {
     "string(x)": f"CASE WHEN {_IS_FLOAT} THEN regexp_replace(CAST(x AS VARCHAR), '\\.0$', '') "
     "WHEN typeof(x) LIKE 'DECIMAL%' AND contains(CAST(x AS VARCHAR), '.') "
     "THEN rtrim(rtrim(CAST(x AS VARCHAR), '0'), '.') ELSE CAST(x AS VARCHAR) END",
+    "geogpoint(x, y)": f"{{{quote(GEOGRAPHY)}: 'POINT(' || x || ' ' || y || ')'}}",
 }
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Response, request
 
 from carto_auth.sandbox.accounts import api_error
-from carto_auth.sandbox.bigquery_types import QueryError
+from carto_auth.sandbox.bigquery_types import GEOGRAPHY, QueryError
 from carto_auth.sandbox.jwt_tokens import bearer_token
 from carto_auth.sandbox.state import PROJECT_ID
 
@@ -116,6 +116,8 @@ def _column(field: Field) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """A value that JSON has."""
+    if isinstance(value, dict) and GEOGRAPHY in value:
+        return value[GEOGRAPHY]
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

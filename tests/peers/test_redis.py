@@ -23,7 +23,8 @@ from servers import wait_for
 from carto_auth import CartoAuth, _account, _log
 from carto_auth._identity import Identity
 from carto_auth._services import Services
-from carto_auth._stores import Entry, Lock, redis_store, store_at
+from carto_auth._stores import redis_store, store_at
+from carto_auth._stores.base import Entry, Lock
 from carto_auth._stores.redis_store import BUDGET_SECONDS
 from carto_auth.cli import main
 from carto_auth.errors import CredentialsError, RateLimited

@@ -51,6 +51,13 @@ def no_browsers(monkeypatch):
 
 
 @pytest.fixture
+def unmeasured(monkeypatch):
+    """Interpreters that a test starts import nothing of coverage's: for tests of what is imported."""
+    for variable in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture
 def clock(monkeypatch, carto_sandbox):
     """The time of this process and of its sandbox, moved by hand; google-auth has a private clock, in naive UTC."""
     clock = ShiftedClock()

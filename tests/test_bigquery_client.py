@@ -268,33 +268,6 @@ def test_what_programs_replace_is_called(carto_sandbox, monkeypatch):
     assert CartoAuth.from_m2m().get_carto_dw_client(location="EU")["location"] == "EU"
 
 
-QUERY = "SELECT name FROM `carto-demo-data.demo_tables.world_cities`"
-
-
-#: The ways to get all rows: how many they are.
-WAYS = {
-    "to_arrow": lambda rows: rows.to_arrow(create_bqstorage_client=True).num_rows,
-    "to_arrow_iterable": lambda rows: sum(batch.num_rows for batch in rows.to_arrow_iterable()),
-    "to_dataframe": lambda rows: len(rows.to_dataframe(create_bqstorage_client=True)),
-    "to_dataframe_iterable": lambda rows: sum(map(len, rows.to_dataframe_iterable())),
-}
-
-
-@pytest.mark.filterwarnings("ignore:.*pandas_gbq:PendingDeprecationWarning")  # Google's, of to_dataframe
-@pytest.mark.parametrize("how", ["environment", "services"])
-@pytest.mark.parametrize("way", WAYS)
-def test_googles_storage_api_is_not_asked_for_what_is_elsewhere(way, how, carto_sandbox, carto, monkeypatch):
-    """It would send the warehouse's token to Google."""
-    storage = pytest.importorskip("google.cloud.bigquery_storage")
-    monkeypatch.setattr(storage, "BigQueryReadClient", None)
-    if how == "services":
-        monkeypatch.delenv("BIGQUERY_EMULATOR_HOST")
-        carto = CartoAuth.from_m2m(services=carto_sandbox.services)
-    with carto.get_carto_dw_client() as client:
-        for rows in (client.list_rows("carto-demo-data.demo_tables.world_cities"), client.query(QUERY).result()):
-            assert WAYS[way](rows) == 20
-
-
 @pytest.mark.parametrize(
     ("url", "is_sent"),
     [

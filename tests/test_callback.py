@@ -325,7 +325,8 @@ def test_a_child_that_was_forked_meanwhile_does_not_keep_the_port(port):
         pytest.param(socket.AF_INET6, "::1", marks=needs_ipv6),
     ],
 )
-def test_a_busy_port(port, family, address):
+def test_a_busy_port(monkeypatch, port, family, address):
+    monkeypatch.setattr(callbacks, "LINGER_SECONDS", 0.0)  # nobody waits for the end of a last login
     with socket.socket(family) as other:
         other.bind((address, port))
         other.listen()

@@ -14,9 +14,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+import shtab
 
 from carto_auth import CartoAuth, __version__
-from carto_auth.cli import parser
+from carto_auth.cli import main, parser
 from carto_auth.sandbox import walk_login
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "carto-auth")
@@ -35,6 +36,20 @@ def run(*arguments, command=(COMMAND,), output=subprocess.PIPE, **environment):
         text=True,
         timeout=60,
     )
+
+
+@pytest.fixture
+def says(capsys):
+    """Runs the command in this process: its exit code, standard output and standard error."""
+
+    def says(*arguments):
+        try:
+            code = main(arguments)
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return says
 
 
 @pytest.fixture
@@ -87,29 +102,28 @@ def test_token_as_json(logged_in, person):
         (("login", "--org", ""), "it is empty"),
     ],
 )
-def test_wrong_usage_is_2(arguments, told):
-    done = run(*arguments)
-    assert (done.returncode, done.stdout, "usage:" in done.stderr) == (2, "", True)
-    assert told in done.stderr
+def test_wrong_usage_is_2(arguments, told, says):
+    code, out, err = says(*arguments)
+    assert (code, out, "usage:" in err, told in err) == (2, "", True, True)
 
 
 @pytest.mark.parametrize(
     "arguments",
     [(), ("help",), ("help", "login"), ("-h",), *((name, "--help") for name in parser().get_default("commands"))],
 )
-def test_help_fits_40_columns(arguments):
-    done = run(*arguments, COLUMNS="40")
-    assert (done.returncode, done.stdout.startswith("usage: carto-auth"), done.stderr) == (0, True, "")
-    assert [line for line in done.stdout.splitlines() if len(line) > 40] == []
+def test_help_fits_40_columns(arguments, says, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    code, out, err = says(*arguments)
+    assert (code, out.startswith("usage: carto-auth"), err) == (0, True, "")
+    assert [line for line in out.splitlines() if len(line) > 40] == []
 
 
-def test_the_version():
-    assert run("-V").stdout == run("--version").stdout == f"carto-auth {__version__}\n"
+def test_the_version(says):
+    assert says("-V") == says("--version") == (0, f"carto-auth {__version__}\n", "")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completions_are_those_of_the_command(shell):
-    shtab = pytest.importorskip("shtab")
     kept = Path(__file__).parents[1] / "completions" / f"carto-auth.{shell}"
     assert kept.read_text().strip() == shtab.complete(parser(), shell=shell).strip(), "run: make completions"
 

@@ -10,6 +10,8 @@ import pytest
 
 from carto_auth import CartoAuth, cache
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 BASE = "https://gcp-us-east1.api.carto.com"
 LATER = 4_000_000_000
 

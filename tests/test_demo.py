@@ -58,7 +58,8 @@ def test_a_step_that_fails_is_told(demonstrate, monkeypatch, name, text, told):
     assert dict(os.environ) == before
 
 
-def test_a_busy_port_is_told(demonstrate):
+def test_a_busy_port_is_told(demonstrate, monkeypatch):
+    monkeypatch.setattr("carto_auth._login.callback.LINGER_SECONDS", 0.0)  # nobody waits for the last login's end
     with socket.create_server(("127.0.0.1", 10000)):
         code, said = demonstrate()
     assert (code, "The demo failed:" in said) == (1, True)

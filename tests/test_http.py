@@ -602,36 +602,6 @@ def test_under_a_mock_of_the_adapter(monkeypatch):
     assert post_to(CARTO) == {"good": True}
 
 
-def test_under_requests_cache(carto_sandbox, monkeypatch):
-    """Installed for the whole process: each account has its own token all the same."""
-    requests_cache = pytest.importorskip("requests_cache")
-    with requests_cache.enabled(backend="memory", allowable_methods=("GET", "POST"), match_headers=False):
-        first = CartoAuth.from_m2m(use_cache=False)
-        monkeypatch.setenv("CARTO_CLIENT_ID", "another")
-        monkeypatch.setenv("CARTO_CLIENT_SECRET", carto_sandbox.add_application("another")[1])
-        second = CartoAuth.from_m2m(use_cache=False)
-        assert first.get_access_token() != second.get_access_token()
-        assert first.get_carto_dw_credentials() != second.get_carto_dw_credentials()
-        assert len(requests_cache.get_cache().responses) == 0
-
-
-def test_under_responses():
-    responses = pytest.importorskip("responses")
-    with responses.RequestsMock() as mock:
-        mock.post(CARTO, json={"good": True})
-        assert post_to(CARTO) == {"good": True}
-        assert len(mock.calls) == 1
-
-
-def test_under_a_cassette(tmp_path):
-    vcr = pytest.importorskip("vcr")
-    with Server(answering(http({"good": True}))) as server:
-        for _ in range(2):
-            with vcr.use_cassette(str(tmp_path / "cassette.yaml"), ignore_localhost=False) as cassette:
-                assert post(server) == {"good": True}
-        assert (len(server.requests), cassette.play_count) == (1, 1)
-
-
 def test_a_session_that_caches_for_the_whole_process_is_not_used(monkeypatch):
     """As requests_cache.install_cache() has it: it could answer one account with the token of another."""
 

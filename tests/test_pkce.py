@@ -212,7 +212,8 @@ def test_a_missing_browser(person, browser, requests_mock, capsys, callback_port
 
 
 @pytest.mark.parametrize("somebody", [True, False])
-def test_a_busy_port(person, browser, callback_port, somebody):
+def test_a_busy_port(person, browser, callback_port, somebody, monkeypatch):
+    monkeypatch.setattr("carto_auth._login.callback.LINGER_SECONDS", 0.0)  # nobody waits for the end of a last login
     problem = "Another program or login is using port 10000"
     asked = person("a-code") if somebody else []
     with socket.create_server(("127.0.0.1", callback_port)):

@@ -594,7 +594,6 @@ def test_the_default_place_is_that_of_the_moment(monkeypatch, tmp_path):
 
 def test_a_persons_login_goes_to_a_redis_only_when_the_call_names_it(monkeypatch):
     """Everybody who used the fleet's Redis would be that person."""
-    pytest.importorskip("redis")
     monkeypatch.setenv("CARTO_AUTH_CACHE", "redis://127.0.0.1:9/0")
     assert default_store(person()).place == Path.home() / ".carto-auth" / "token_oauth.json"
     assert default_store(application()).place == store_at("redis://127.0.0.1:9/0", person()).place

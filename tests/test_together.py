@@ -93,14 +93,14 @@ def in_threads(function, number=50):
 def test_start_of_many_processes_is_one_request(found, slow_sandbox, store, begin):
     if found:
         store.save(found)
-    assert len({printed(process) for process in [begin(M2M_START) for _ in range(8)]}) == 1
+    assert len({printed(process) for process in [begin(M2M_START) for _ in range(4)]}) == 1
     assert slow_sandbox.count(TOKEN) == 1
 
 
 def test_processes_of_two_accounts_make_a_request_each(slow_sandbox, begin):
     client_id, client_secret = slow_sandbox.add_application()
     another = {**os.environ, "CARTO_CLIENT_ID": client_id, "CARTO_CLIENT_SECRET": client_secret}
-    processes = [begin(M2M_START, env=environment) for environment in [os.environ, another] * 3]
+    processes = [begin(M2M_START, env=environment) for environment in [os.environ, another] * 2]
     tokens = [printed(process) for process in processes]
     assert [len(set(tokens[::2])), len(set(tokens[1::2])), len(set(tokens))] == [1, 1, 2]
     assert printed(begin(M2M_START, env=another)) == tokens[1]
@@ -135,8 +135,8 @@ import multiprocessing, pickle, sys
 from carto_auth import CartoAuth
 if __name__ == "__main__":
     carto = pickle.load(sys.stdin.buffer)
-    with multiprocessing.get_context(sys.argv[1]).Pool(4) as pool:
-        print(*set(pool.map(CartoAuth.get_access_token, [carto] * 8, chunksize=1)))
+    with multiprocessing.get_context(sys.argv[1]).Pool(3) as pool:
+        print(*set(pool.map(CartoAuth.get_access_token, [carto] * 6, chunksize=1)))
 """
 
 
@@ -152,9 +152,9 @@ def test_workers_of_a_pool_at_expiry_are_one_request(method, slow_sandbox, tmp_p
 def test_login_by_several_processes_is_one_login(slow_sandbox, callback_port, monkeypatch, begin):
     monkeypatch.setenv("BROWSER", f"{sys.executable} -m carto_auth.sandbox.walker %s")
     monkeypatch.setenv("DISPLAY", ":0")
-    processes = [begin(LOGIN, stdin=subprocess.DEVNULL) for _ in range(4)]
+    processes = [begin(LOGIN, stdin=subprocess.DEVNULL) for _ in range(3)]
     outputs = [process.communicate(timeout=60) for process in processes]
-    assert [process.returncode for process in processes] == [0] * 4, outputs
+    assert [process.returncode for process in processes] == [0] * 3, outputs
     assert len({out.split("\n")[-2] for out, _ in outputs}) == 1
     shown = [out + err for out, err in outputs if "http://" in out + err]
     assert (len(shown), slow_sandbox.count("/authorize"), slow_sandbox.count(TOKEN)) == (1, 1, 1)

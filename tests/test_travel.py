@@ -41,7 +41,6 @@ def arrived(carto):
 @pytest.mark.parametrize("mode", ["oauth", "m2m"])
 @pytest.mark.filterwarnings("ignore:The CARTO token cannot be kept")
 def test_what_is_in_a_pickle(mode, named_by, cache, carto_sandbox, monkeypatch):
-    pytest.importorskip("redis")
     monkeypatch.setenv("CARTO_AUTH_CACHE", cache if named_by == "the environment" else "")
     place = cache if named_by == "the call" else None
     if mode == "m2m":

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map, RuleFactory
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from carto_auth._services import CLIENT_ID, Services
@@ -297,8 +298,23 @@ def _no_app(environ: object, start_response: object) -> list[bytes]:
     raise RuntimeError("The sandbox is not ready.")
 
 
+class _Routes(Map):
+    """The routes of all sandboxes of this process: to compile them takes longer than all the rest of a start."""
+
+    is_complete = False
+
+    def add(self, rulefactory: RuleFactory) -> None:
+        if not self.is_complete:
+            super().add(rulefactory)
+
+
+_routes = _Routes()
+_starting = threading.Lock()
+
+
 def _create_app(state: State, engine: Engine) -> Flask:
     app = Flask(__name__, static_folder=None)
+    app.url_map = _routes
     app.config.update(
         SECRET_KEY=secrets.token_bytes(32),
         # Cookies do not tell ports apart, and two sandboxes may be open in one browser.
@@ -351,13 +367,15 @@ def _create_app(state: State, engine: Engine) -> Flask:
         response.status_code = status
         return response
 
-    app.register_blueprint(pages.create_blueprint(server))
-    app.register_blueprint(authorization.create_blueprint(server))
-    app.register_blueprint(accounts.create_blueprint(state, mint))
-    app.register_blueprint(warehouse.create_blueprint(state, mint))
-    app.register_blueprint(tokens.create_blueprint(state, mint))
-    app.register_blueprint(sql_api.create_blueprint(state, mint, engine))
-    app.register_blueprint(bigquery.create_blueprint(state, engine))
+    with _starting:  # the first one must be ready before there is a second
+        app.register_blueprint(pages.create_blueprint(server))
+        app.register_blueprint(authorization.create_blueprint(server))
+        app.register_blueprint(accounts.create_blueprint(state, mint))
+        app.register_blueprint(warehouse.create_blueprint(state, mint))
+        app.register_blueprint(tokens.create_blueprint(state, mint))
+        app.register_blueprint(sql_api.create_blueprint(state, mint, engine))
+        app.register_blueprint(bigquery.create_blueprint(state, engine))
+        _routes.is_complete = True
     return app
 
 

@@ -8,7 +8,7 @@ from carto_auth import _log
 from carto_auth._fork import import_whole
 from carto_auth._frames import clears_frames
 from carto_auth._single_flight import SingleFlight
-from carto_auth._sources import RENEWAL_WAIT_SECONDS
+from carto_auth._sources import RENEWAL_WAIT_SECONDS, TokenSource
 from carto_auth._stores.base import LONGEST_REFUSAL_SECONDS, NO_TOKEN, Entry, Lock, Refusal, Store, looks
 from carto_auth._token import Token, jwt_claims
 from carto_auth.errors import CredentialsError, InvalidAnswer, LoginRequired, RateLimited
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from carto_auth._identity import Identity
-    from carto_auth._sources import TokenSource
     from carto_auth.auth import Seams
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from carto_auth._identity import Owner
 from carto_auth._stores import default_store
-from carto_auth._stores.base import NO_TOKEN
+from carto_auth._stores.base import NO_TOKEN, Store
 from carto_auth._token import LATEST_TIME, Token, jwt_claims
 from carto_auth.errors import CredentialsError
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from carto_auth._account import Account
-    from carto_auth._stores.base import Store
 
 #: The layout of a pickle. One of carto-auth 0.2.0 has no number.
 _VERSION = 1

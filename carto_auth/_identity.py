@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import time
 
-from carto_auth._services import AUDIENCE
+from carto_auth._services import AUDIENCE, Services
 from carto_auth._token import ACCOUNT_CLAIM, EMAIL_CLAIM, LATEST_TIME, jwt_claims
 from carto_auth._trust import normalized_base_url
 from carto_auth._value import Value
-
-# Type checkers take this name for true; typing would cost a start more than all of this package does.
-TYPE_CHECKING = False
-
-if TYPE_CHECKING:
-    from carto_auth._services import Services
 
 
 class Identity(Value):

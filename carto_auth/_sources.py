@@ -8,8 +8,8 @@ import sys
 from carto_auth import _log, pkce
 from carto_auth._identity import Identity, Owner
 from carto_auth._stores.base import CARTOS_ACCOUNTS
-from carto_auth._token import LATEST_TIME, is_token_expired, jwt_claims, jwt_expiration
-from carto_auth.credentials import cli_login
+from carto_auth._token import LATEST_TIME, Token, is_token_expired, jwt_claims, jwt_expiration
+from carto_auth.credentials import M2MCredentials, cli_login
 from carto_auth.errors import CredentialsError, LoginRequired, ServerError, Unauthorized
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from carto_auth._services import Services
-    from carto_auth._token import Token
     from carto_auth.auth import Seams
-    from carto_auth.credentials import M2MCredentials
 
 #: Seconds to wait for another process (or thread) that renews the same token: as long as a request may take.
 RENEWAL_WAIT_SECONDS = 60.0

@@ -8,12 +8,6 @@ from carto_auth._services import Services
 from carto_auth._trust import discovered_base_url, tenant_url
 from carto_auth.errors import ServerError, TenantNotFound
 
-# Type checkers take this name for true; typing would cost a start more than all of this package does.
-TYPE_CHECKING = False
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 # The network and the YAML parser are imported in the functions: a start with a good token needs neither.
 
 
@@ -43,7 +37,7 @@ def get_api_base_url(access_token: str, *, services: Services | None = None) -> 
     return get_tenant_base_url(domain, services, named_by="CARTO's accounts service", secrets=(access_token,))
 
 
-def get_tenant_base_url(domain: object, services: Services, *, named_by: str, secrets: Sequence[str]) -> str:
+def get_tenant_base_url(domain: object, services: Services, *, named_by: str, secrets: tuple[str, ...]) -> str:
     """Find the API base URL of a tenant, in the configuration at its own domain.
 
     Args:

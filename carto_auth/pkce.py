@@ -10,7 +10,7 @@ from carto_auth._identity import Owner
 from carto_auth._services import AUDIENCE, CLIENT_ID, REDIRECT_URI, Services
 from carto_auth._token import parse_token_answer
 from carto_auth._value import Value
-from carto_auth.errors import LoginFailed, Unauthorized
+from carto_auth.errors import LoginFailed, LoginRequired, Unauthorized
 
 # What only a login needs is imported inside the functions: a start with a good token does without it.
 TYPE_CHECKING = False
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from carto_auth._login.pending import PendingLogin
     from carto_auth._login.person import Conversation
     from carto_auth._login.response import AuthorizationResponse
-    from carto_auth.errors import LoginRequired
 
 __all__ = ["CartoPKCE", "PendingLogin", "get_oauth_token_info", "refresh_oauth_token_info"]
 __all__ += ["AUDIENCE", "CLIENT_ID", "OAUTH_AUTHORIZE_URL", "OAUTH_TOKEN_URL", "REDIRECT_URI", "REDIRECT_URI_CLI"]

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import os
 
+from carto_auth._identity import Identity
+from carto_auth._stores.base import Store
 from carto_auth._stores.file_store import DefaultFileStore, FileStore
 from carto_auth._stores.places import in_redis, named_by_environment
 
-# Type checkers take this name for true; typing would cost a start more than all of this package does.
-TYPE_CHECKING = False
 
-if TYPE_CHECKING:
-    from os import PathLike
-
-    from carto_auth._identity import Identity
-    from carto_auth._stores.base import Store
-
-
-def store_at(place: str | PathLike[str], identity: Identity) -> Store:
+def store_at(place: str | os.PathLike[str], identity: Identity) -> Store:
     """The store of an account at a named place: a path, or the address of a Redis.
 
     Raises:
@@ -44,7 +37,7 @@ def default_store(identity: Identity) -> Store:
     return store
 
 
-def store_elsewhere(place: str | PathLike[str], identity: Identity) -> Store:
+def store_elsewhere(place: str | os.PathLike[str], identity: Identity) -> Store:
     """The store for a place that a pickle of carto-auth 0.2.0 names; its default file may be that of another home."""
     default = os.path.join(".carto-auth", f"token_{identity.mode}.json")
     return default_store(identity) if os.fspath(place).endswith(default) else store_at(place, identity)

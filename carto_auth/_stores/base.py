@@ -14,7 +14,6 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from os import PathLike
     from typing import Any
 
     from carto_auth._identity import Identity
@@ -145,12 +144,12 @@ class Store:
     keeps = False
     remedy = ""
 
-    def __init__(self, identity: Identity, place: str | PathLike[str] | None = None) -> None:
+    def __init__(self, identity: Identity, place: str | os.PathLike[str] | None = None) -> None:
         self.identity = identity
         self._place = place
 
     @property
-    def place(self) -> str | PathLike[str] | None:
+    def place(self) -> str | os.PathLike[str] | None:
         return self._place
 
     @property

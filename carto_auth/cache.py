@@ -26,10 +26,10 @@ def get_home_dir() -> Path:
     from contextlib import suppress
     from pathlib import Path
 
-    folder = Path(places.home_dir())
+    folder = places.home_dir()
     with suppress(OSError):
         places.make_folder(folder)
-    return folder
+    return Path(folder)
 
 
 def get_cache_filepath(mode: str) -> Path:

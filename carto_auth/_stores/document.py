@@ -99,7 +99,7 @@ def flat(document: Document) -> Document | None:
 
 def with_flat(document: Document, data: Mapping[str, Any]) -> Document:
     """``document`` with ``data`` as its flat entry, as ``save_cache_file`` of carto-auth 0.2.0 keeps it."""
-    return {**{key: value for key, value in document.items() if key not in _FLAT_ENTRY}, **data}
+    return {**_without_flat(document), **data}
 
 
 def with_entry(document: Document, identity: Identity, entry: Entry) -> Document:

@@ -198,7 +198,6 @@ def update(path: str, change: Callable[[dict[str, Any]], dict[str, Any]], *, alw
         TypeError, ValueError: it cannot be written as JSON.
     """
     target = _target(path)
-    make_folder(target.parent)
     with _locked(path, "", seconds=WRITE_LOCK_SECONDS) as state:
         before = read(path, to_write=True)
         after = change(before)
@@ -211,16 +210,18 @@ def update(path: str, change: Callable[[dict[str, Any]], dict[str, Any]], *, alw
 
 
 def _target(path: str) -> Path:
-    """The path to write to, or to lock.
+    """The path to write to, or to lock, in a folder that is made if it is not there.
 
     Raises:
-        OSError: it is a device. Root would put a file in the place of /dev/null, and a lock beside it.
+        OSError: that cannot be made; or the path is a device. Root would put a file in the place of /dev/null, and a
+            lock beside it.
     """
     from pathlib import Path
 
     target = Path(path)
     if target.is_char_device() or target.is_block_device():
         raise OSError(errno.EINVAL, "it is a device, not a file")
+    make_folder(str(target.parent))
     return target
 
 
@@ -312,7 +313,6 @@ def _acquired(beside: str, whose: str, seconds: float) -> Any:
 
     target = _target(beside)
     path = target.with_name(f".{target.name}{whose}.lock")  # which "." has none of
-    make_folder(path.parent)
     # No lock but the operating system's, which ends with its process.
     lock = FileLock(path, timeout=seconds, mode=0o600, fallback_to_soft=False)
     try:

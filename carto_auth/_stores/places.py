@@ -10,12 +10,6 @@ import sys
 
 from carto_auth.errors import InvalidCredential
 
-# Type checkers take this name for true; typing would cost a start more than all of this package does.
-TYPE_CHECKING = False
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 #: The home of a user who has none: a folder that is not there.
 _NOWHERE = os.path.join(os.sep, "nonexistent")
 
@@ -141,23 +135,23 @@ def _is_usable(folder: str, *, making: int) -> bool:
 # ---- folders -------------------------------------------------------------------------------------
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: str) -> None:
     """Make a folder that only its user can enter. A missing home is never made.
 
     Raises:
         OSError: it cannot be made.
     """
-    if folder.is_dir():
-        make_private(str(folder))
+    if os.path.isdir(folder):
+        make_private(folder)
         return
     from contextlib import suppress
 
-    if _lacks_home(str(folder)):
+    if _lacks_home(folder):
         raise FileNotFoundError(errno.ENOENT, "the home folder does not exist")
     with suppress(FileExistsError):  # another process may be quicker
-        folder.mkdir(mode=0o700, parents=True)
+        os.makedirs(folder, 0o700)
         with suppress(OSError):  # a disk may have no modes
-            folder.chmod(0o700)  # a strict umask takes even the owner's rights
+            os.chmod(folder, 0o700)  # a strict umask takes even the owner's rights
 
 
 def make_private(folder: str) -> None:

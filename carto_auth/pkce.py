@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from carto_auth._login.pending import PendingLogin
     from carto_auth._login.person import Conversation
-    from carto_auth._login.response import AuthorizationResponse
 
 __all__ = ["CartoPKCE", "PendingLogin", "get_oauth_token_info", "refresh_oauth_token_info"]
 __all__ += ["AUDIENCE", "CLIENT_ID", "OAUTH_AUTHORIZE_URL", "OAUTH_TOKEN_URL", "REDIRECT_URI", "REDIRECT_URI_CLI"]
@@ -283,35 +282,15 @@ class CartoPKCE:
         from carto_auth._login.person import Conversation
 
         return Conversation(
-            begin=self._begin,
-            judge=self._judge,
-            read=self._code_in,
+            login=self,
+            services=self._services,
+            screen=self._screen,
             ask=self._input,
             ask_anyway=bool(self._interactive) or self._is_input_replaced(),
             open_anyway=bool(self._interactive),
-            code_page=self._services.code_page_url,
-            site=self._services.app_url,
             timeout=self._timeout,
             seconds_left=self._seconds_left,
-            notice=self.notice,
-            screen=self._screen,
         )
-
-    def _begin(self, redirect_uri: str) -> str:
-        """Begin a new attempt and return its link; codes of earlier attempts are worth nothing now."""
-        self.attempt = Attempt(redirect_uri)
-        return self.get_authorize_url()
-
-    def _judge(self, query: str) -> AuthorizationResponse | None:
-        from carto_auth._login.response import response_for
-
-        return response_for(query, state=self.attempt.state or "", issuer=self._services.auth_url)
-
-    def _code_in(self, pasted: str) -> str:
-        from carto_auth._login.response import checked_code_in
-
-        attempt = self.attempt
-        return checked_code_in(pasted, redirect_uri=attempt.redirect_uri, state=attempt.state, services=self._services)
 
     def _input(self, prompt: str) -> str:
         """Ask the person for a line of text: the one place that does.
@@ -341,17 +320,12 @@ class CartoPKCE:
             LoginDenied: it is a refusal.
             CredentialsError: what :meth:`get_auth_response` raises, without a response.
         """
-        from carto_auth._login.response import WrongCode
+        from carto_auth._login.response import checked_code_in
 
         if response is None:
             return self.get_auth_response()
-        try:
-            code = self._code_in(response)
-        except WrongCode as error:
-            raise LoginFailed(str(error), remedy="Begin a new login.") from None
-        if not code:
-            raise LoginFailed("No code was entered.", remedy="Begin a new login.")
-        return code
+        state = self.attempt.state
+        return checked_code_in(response, redirect_uri=self.redirect_uri, state=state, services=self._services)
 
     def parse_response_code(self, url: str) -> str:
         """The code in a URL, or the text itself when it is no URL.

@@ -4,7 +4,6 @@ import pytest
 
 from carto_auth._login.response import (
     AuthorizationResponse,
-    WrongCode,
     checked_code_in,
     code_in,
     code_of,
@@ -193,7 +192,7 @@ def test_a_code_or_the_address_that_holds_it(text):
     assert pasted(text) == code_in(text) == "a-code"
 
 
-@pytest.mark.parametrize("code", ["a/b+c=", "a?b", "a.b~c", ""])
+@pytest.mark.parametrize("code", ["a/b+c=", "a?b", "a.b~c"])
 def test_what_is_no_address_is_the_code_itself(code):
     assert pasted(code) == code_in(code) == code
 
@@ -209,19 +208,20 @@ def test_what_is_no_address_is_the_code_itself(code):
         (f"{CODE_PAGE}?state=right", "holds no code"),
         ("https://auth.carto.com/authorize?client_id=x", "holds no code"),
         ("http://", "is not CARTO's"),
+        ("", "No code was entered"),
         ("this is no code", "not an access code"),
         ("c\u00f6d\u00e9", "not an access code"),
         ("\udc80", "not an access code"),
     ],
 )
 def test_a_wrong_answer_says_why(text, reason):
-    with pytest.raises(WrongCode, match=reason):
+    with pytest.raises(LoginFailed, match=reason):
         pasted(text)
 
 
 def test_a_page_of_the_programs_own_must_bring_the_state():
     assert pasted(f"{OWN_PAGE}?code=a-code&state=right", OWN_PAGE) == "a-code"
-    with pytest.raises(WrongCode, match="another login"):
+    with pytest.raises(LoginFailed, match="another login"):
         pasted(f"{OWN_PAGE}?code=a-code", OWN_PAGE)
 
 

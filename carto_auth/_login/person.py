@@ -1,6 +1,6 @@
 """The conversation with the person who logs in: by their browser, else by a code that they copy.
 
-It knows no OAuth: what a link, an answer or a code is, it is told by the functions it is given.
+What a link, an answer or a code is, the login knows.
 """
 
 from __future__ import annotations
@@ -8,12 +8,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from carto_auth._login import browser, place, talk
 from carto_auth._login.callback import CallbackServer, Page, PortBusy
-from carto_auth._login.response import AuthorizationResponse, WrongCode, code_of
-from carto_auth._services import REDIRECT_URI
-from carto_auth.errors import LoginFailed, LoginRequired, LoginTimedOut
+from carto_auth._login.response import AuthorizationResponse, code_of, response_for
+from carto_auth._services import REDIRECT_URI, Services
+from carto_auth.errors import LoginDenied, LoginFailed, LoginRequired, LoginTimedOut
+
+if TYPE_CHECKING:
+    from carto_auth.pkce import CartoPKCE
 
 #: How often a person is asked for a code that works.
 TRIES = 3
@@ -73,29 +77,21 @@ class Conversation:
     """A login's talk with a person.
 
     Attributes:
-        begin: begins a new attempt for a redirect URI, and returns the link to log in with; what earlier attempts
-            sent out is worth nothing then.
-        judge: what a callback's query says to the attempt; ``None`` when it is not meant for it.
-        read: the code in what the person pasted, ``""`` for nothing; raises :class:`WrongCode` with the reason.
-        ask: asks the person for a line of text; raises ``LoginRequired`` where there is nobody.
-        notice: what the person should know of this login; known once an attempt has begun.
+        login: makes the links, and knows the code in an answer.
+        services: where the login ends.
         screen: shows the links.
+        ask: asks the person for a line of text; raises ``LoginRequired`` where there is nobody.
         ask_anyway: whether to ask even where nobody seems to be.
         open_anyway: whether to open a browser even where nobody seems to be.
-        code_page: the redirect URI of the page that shows a code; ``site`` is the address of its site.
         timeout: the seconds that the person was given; ``seconds_left`` tells how many are left.
     """
 
-    begin: Callable[[str], str]
-    judge: Callable[[str], AuthorizationResponse | None]
-    read: Callable[[str], str]
-    ask: Callable[[str], str]
-    notice: Callable[[], str]
+    login: CartoPKCE
+    services: Services
     screen: talk.Screen
+    ask: Callable[[str], str]
     ask_anyway: bool
     open_anyway: bool
-    code_page: str
-    site: str
     timeout: float
     seconds_left: Callable[[], float]
 
@@ -120,12 +116,18 @@ class Conversation:
             error.message = f"{told} {error.message}"
             raise
 
+    def _begin(self, redirect_uri: str) -> str:
+        """Begin a new attempt and return its link; codes of earlier attempts are worth nothing now."""
+        self.login.redirect_uri = redirect_uri
+        self.login.get_pkce_handshake_parameters()
+        return self.login.get_authorize_url()
+
     # ---- by the browser --------------------------------------------------------------------------
 
     def _code_by_browser(self) -> str:
         if not browser.can_open():
             raise NoBrowser(place.why_no_browser())
-        url = self.begin(REDIRECT_URI)
+        url = self._begin(REDIRECT_URI)
         try:
             with CallbackServer(REDIRECT_URI, self._answer_and_page) as server:
                 response = self._response_at(server, url)
@@ -152,7 +154,7 @@ class Conversation:
         opening.join(OPENING_SECONDS)
         server.wait(0)  # raises, if no browser could be opened
         before = "Log in to CARTO in your browser. If it does not open by itself, use this link:"
-        self.screen.show_link(_paragraphs(self.notice(), before), url, self._waiting())
+        self.screen.show_link(_paragraphs(self.login.notice(), before), url, self._waiting())
         return server.wait(self.seconds_left())
 
     def _waiting(self) -> str:
@@ -164,7 +166,8 @@ class Conversation:
         return f"Waiting for the login in your browser ({limit}{stop})"
 
     def _answer_and_page(self, query: str) -> tuple[AuthorizationResponse | None, Page]:
-        response = self.judge(query)
+        state = self.login.attempt.state or ""
+        response = response_for(query, state=state, issuer=self.services.auth_url)
         if response is None:
             return None, NOT_THIS_LOGIN
         return response, NOT_LOGGED_IN if response.code is None else LOGGED_IN
@@ -186,25 +189,28 @@ class Conversation:
         """
         if not (self.ask_anyway or place.can_ask()):
             raise place.login_required()
-        prompt = self._first_prompt(told, self.begin(self.code_page))
+        prompt = self._first_prompt(told, self._begin(self.services.code_page_url))
         problem = ""
         for _ in range(TRIES):
+            pasted = self.ask(prompt)
             try:
-                code = self.read(self.ask(prompt))
-                if code and code not in refused:
+                code = self.login.get_authorization_code(pasted or "")  # it would ask again
+                if code not in refused:
                     return code
-                problem = "That code has already been refused." if code else "No code was entered."
-            except WrongCode as error:
-                problem = str(error)
+                problem = "That code has already been refused."
+            except LoginDenied:
+                raise
+            except LoginFailed as error:
+                problem = error.message
             prompt = f"{problem} Access code: "
         raise LoginFailed(f"The login was given up after {TRIES} tries: {problem}", remedy="Begin a new login.")
 
     def _first_prompt(self, told: str, url: str) -> str:
         """The link and the request for the code: as one text, so that nothing is shown where nobody is asked."""
         before = _paragraphs(
-            told, self.notice(), "Log in to CARTO with this link; it ends on a page that shows an access code:"
+            told, self.login.notice(), "Log in to CARTO with this link; it ends on a page that shows an access code:"
         )
-        after = f"Copy the code from the {self.site} page to here. Never give it to anyone else."
+        after = f"Copy the code from the {self.services.app_url} page to here. Never give it to anyone else."
         question = "Access code: "
         if place.in_notebook() and place.can_ask():
             self.screen.show_link(before, url, after)

@@ -16,10 +16,6 @@ from carto_auth._trust import split_url
 from carto_auth.errors import LoginDenied, LoginFailed
 
 
-class WrongCode(Exception):
-    """What a person pasted is no code of this login; the text tells them why."""
-
-
 @dataclass(frozen=True)
 class AuthorizationResponse:
     """What the authorization server said through the browser (RFC 6749 sections 4.1.2 and 4.1.2.1)."""
@@ -86,36 +82,43 @@ def code_in(pasted: str) -> str:
 
 
 def checked_code_in(pasted: str, *, redirect_uri: str, state: str | None, services: Services) -> str:
-    """The code in what a person pasted for the login with ``redirect_uri`` and ``state``; ``""`` for nothing.
+    """The code in what a person pasted for the login with ``redirect_uri`` and ``state``.
 
     Raises:
-        WrongCode: it is no code, or the address of a foreign site or of another login.
         LoginDenied: it is the address of a refusal.
+        LoginFailed: it is nothing or no code, or the address of a foreign site or of another login.
     """
     text = _unquoted(pasted)
+    if not text:
+        raise _wrong("No code was entered.")
     if not _is_address(text):
         if not all("!" <= character <= "~" for character in text):
-            raise WrongCode("That is not an access code.")  # RFC 6749 appendix A.11
+            raise _wrong("That is not an access code.")  # RFC 6749 appendix A.11
         return text
     if not ends_login(text, redirect_uri, services):
-        raise WrongCode(f"That address is not CARTO's. This login ends at {_page_of(redirect_uri)}.")
+        raise _wrong(f"That address is not CARTO's. This login ends at {_page_of(redirect_uri)}.")
     _require_this_login(text, redirect_uri, state, services)
     return code_in(text)
+
+
+def _wrong(reason: str) -> LoginFailed:
+    """What a person pasted is no code of this login."""
+    return LoginFailed(reason, remedy="Begin a new login.")
 
 
 def _require_this_login(address: str, redirect_uri: str, state: str | None, services: Services) -> None:
     parameters = _parameters_of(_query_of(address))
     if parameters is None:
-        raise WrongCode("That address has the same parameter twice.")
+        raise _wrong("That address has the same parameter twice.")
     # CARTO's page may leave the state out of its address; PKCE ties the code to this login all the same. A page of
     # the program's own gets what CARTO sends.
     needs_state = "state" in parameters or redirect_uri not in (services.code_page_url, REDIRECT_URI)
     if needs_state and state is not None and not _has_state(parameters, state):
-        raise WrongCode("That address belongs to another login.")
+        raise _wrong("That address belongs to another login.")
     if not _may_be_issued_by(services.auth_url, parameters):
-        raise WrongCode("That address comes from another login service than the one asked.")
+        raise _wrong("That address comes from another login service than the one asked.")
     if _response_of(parameters) == _NOTHING:
-        raise WrongCode("That address holds no code.")
+        raise _wrong("That address holds no code.")
 
 
 def ends_login(address: str, redirect_uri: str, services: Services) -> bool:

@@ -8,21 +8,13 @@ from __future__ import annotations
 
 import sys
 
-# Type checkers take this name for true.
-TYPE_CHECKING = False
-
-if TYPE_CHECKING:
-    from typing import Any
-
 #: The warnings that this process was given.
 said: set[str] = set()
 
 
 def debug(message: str, *arguments: object) -> None:
     """Log at DEBUG, if logging is in use in this process. Never pass a secret."""
-    logger = _logger()
-    if logger is not None:
-        logger.debug(message, *arguments)
+    _log("debug", message, *arguments)
 
 
 def warn_once(message: str) -> None:
@@ -30,9 +22,7 @@ def warn_once(message: str) -> None:
     if message in said:
         return
     said.add(message)
-    logger = _logger()
-    if logger is not None:
-        logger.warning(message)
+    _log("warning", message)
     import warnings
     from contextlib import suppress
 
@@ -50,12 +40,11 @@ def _level_of_the_caller() -> int:
     return level
 
 
-def _logger() -> Any:
-    """The logger, if logging is in use in this process."""
+def _log(level: str, message: str, *arguments: object) -> None:
     logging = sys.modules.get("logging")
     if logging is None:
-        return None
+        return
     logger = logging.getLogger("carto_auth")
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())  # without it, Python prints warnings that nobody asked to see
-    return logger
+    getattr(logger, level)(message, *arguments)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from copy import copy
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -56,20 +57,12 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
     """
 
     def __init__(
-        self,
-        account: Account,
-        warehouse: Warehouse,
-        project_id: str,
-        token: str,
-        *,
-        is_googles: bool,
-        quota_project_id: str | None = None,
+        self, account: Account, warehouse: Warehouse, project_id: str, token: str, *, is_googles: bool
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # google-auth's
         self.project_id = project_id
         self._account = account
         self._warehouse = warehouse
-        self._quota_project_id = quota_project_id
         self._is_googles = is_googles
         #: The token that each thread has sent last.
         self._sent = threading.local()
@@ -77,14 +70,9 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
 
     def with_quota_project(self, quota_project_id: str) -> WarehouseCredentials:
         """The same credentials, whose use counts towards another project's quota."""
-        return WarehouseCredentials(
-            self._account,
-            self._warehouse,
-            self.project_id,
-            self.token or "",
-            is_googles=self._is_googles,
-            quota_project_id=quota_project_id,
-        )
+        credentials = copy(self)
+        credentials._quota_project_id = quota_project_id
+        return credentials
 
     def before_request(self, request: Any, method: str, url: str, headers: Any) -> None:
         """Put the token into ``headers``, unless ``url`` is Google's and the token of another BigQuery.

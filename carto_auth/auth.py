@@ -55,12 +55,12 @@ class Seams:
     def load(self, store: Store) -> Entry | None:
         if load_cache_file is cache.load_cache_file:
             return store.load()
-        return Entry.of(load_cache_file(store.place), is_flat=True) if store.keeps and store.place else None
+        return Entry.of(load_cache_file(store.place), is_flat=True) if store.place else None
 
     def save(self, store: Store, entry: Entry, api_base_url: str | None) -> None:
         if save_cache_file is cache.save_cache_file:
             store.save(entry)
-        elif store.keeps and store.place:
+        elif store.place:
             save_cache_file(store.place, {**entry.as_json(), "api_base_url": api_base_url})
 
     def log_in(self, open_browser: bool, org: str | None, **newer: Any) -> dict[str, Any]:
@@ -287,11 +287,7 @@ class CartoAuth(Facade, RequestAuth):
 
     @classmethod
     def from_access_token(
-        cls,
-        access_token: str | None = None,
-        api_base_url: str | None = None,
-        *,
-        services: Services | None = None,
+        cls, access_token: str | None = None, api_base_url: str | None = None, *, services: Services | None = None
     ) -> Self:
         """A CARTO API access token, as it is made in the CARTO Workspace. It is never renewed and never cached.
 

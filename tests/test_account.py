@@ -68,7 +68,6 @@ class Source(TokenSource):
 class Memory(Store):
     """Keeps an entry in memory, and locks as it is told."""
 
-    keeps = True
     shown = "memory"
     remedy = "try again"
 

@@ -6,21 +6,20 @@ The rules are those of RFC 6749 section 4.1.2 and of RFC 9207.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from hmac import compare_digest
 from urllib.parse import parse_qsl
 
 from carto_auth._http.redaction import quoted
 from carto_auth._services import REDIRECT_URI, Services
 from carto_auth._trust import split_url
+from carto_auth._value import Value
 from carto_auth.errors import LoginDenied, LoginFailed
 
 
-@dataclass(frozen=True)
-class AuthorizationResponse:
+class AuthorizationResponse(Value, secret=("code",)):
     """What the authorization server said through the browser (RFC 6749 sections 4.1.2 and 4.1.2.1)."""
 
-    code: str | None = field(default=None, repr=False)
+    code: str | None = None
     error: str | None = None
     error_description: str | None = None
 

@@ -135,13 +135,11 @@ class Store:
     Attributes:
         identity: whose place it is. It is fixed, so nothing that is kept needs to say it.
         is_default: whether nobody named it for this call; where a pickle arrives, another one may be the default.
-        keeps: whether anything is kept here.
         remedy: what to do when nothing can be kept here.
         place: the path or address as it was given; ``None`` for no place at all.
     """
 
     is_default = False
-    keeps = False
     remedy = ""
 
     def __init__(self, identity: Identity, place: str | os.PathLike[str] | None = None) -> None:

@@ -36,7 +36,6 @@ _IN_PLACE_ONLY = (errno.EBUSY, errno.EROFS, errno.EACCES, errno.EPERM, errno.EXD
 class FileStore(Store):
     """An account's entry in a JSON file, beside those of other accounts."""
 
-    keeps = True
     remedy = "name another file with cache_filepath= or CARTO_AUTH_CACHE"
 
     @property

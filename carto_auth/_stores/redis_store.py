@@ -67,7 +67,6 @@ class RedisStore(Store):
     starts have no word with Redis. A person's login may hold a refresh token, of which there must be one copy.
     """
 
-    keeps = True
     remedy = "check CARTO_AUTH_CACHE or cache_filepath, and the server"
 
     def __init__(self, identity: Identity, url: str) -> None:

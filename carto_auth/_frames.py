@@ -16,14 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
-    _Function = TypeVar("_Function", bound=Callable[..., Any])
-    _Class = TypeVar("_Class", bound=type)
+    _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 #: Public too, although their names begin with an underscore.
 _CALLED_BY_OTHERS = ("__init__", "__call__", "__setstate__")
 
 
-def clears_frames(function: _Function) -> _Function:
+def clears_frames(function: _Decorated) -> _Decorated:
     """Make ``function`` a boundary: an error that leaves it shows no variables of ours."""
 
     if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def clears_frames(function: _Function) -> _Function:
     return bounded
 
 
-def clears_its_frames(cls: _Class) -> _Class:
+def clears_its_frames(cls: _Decorated) -> _Decorated:
     """Make each public method of ``cls`` a boundary, but for ``get_access_token``, which calls one if it takes long."""
     for name, member in list(vars(cls).items()):
         if name == "get_access_token" or (name.startswith("_") and name not in _CALLED_BY_OTHERS):

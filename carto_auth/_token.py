@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, TypeGuard
 
-    from typing_extensions import Self
-
 #: The end of the year 9999 in POSIX seconds. A later time is no time but damage.
 LATEST_TIME = 253_402_300_799
 
@@ -66,7 +64,7 @@ class Token(Value, secret=("text", "refresh_token")):
         issued_at: object = None,
         refresh_token: str | None = None,
         due: object = None,
-    ) -> Self:
+    ) -> Token:
         """A token that is said to be good until ``expiration`` (POSIX seconds); its JWT is believed over that.
 
         When it is ``due`` is drawn where that is not known. Whoever keeps a token keeps it too: many processes share a

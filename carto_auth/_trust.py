@@ -11,7 +11,6 @@ from carto_auth.errors import InvalidCredential, ServiceUnreachable, UntrustedAd
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import TypeGuard
     from urllib.parse import SplitResult
 
@@ -139,7 +138,7 @@ def is_public_name(host: str) -> bool:
     )
 
 
-def tenant_url(tenant_domain: object, named_hosts: Mapping[str, str], *, named_by: str, shown: str) -> str:
+def tenant_url(tenant_domain: object, named_hosts: dict[str, str], *, named_by: str, shown: str) -> str:
     """The address of a tenant's own host, from the ``tenant_domain`` that the accounts API or the CARTO CLI gave.
 
     Args:

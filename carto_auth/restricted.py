@@ -10,10 +10,10 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from carto_auth import _http, _log, errors
@@ -22,11 +22,8 @@ from carto_auth._token import ACCOUNT_CLAIM, LATEST_TIME, Token, is_time, is_usa
 from carto_auth._trust import split_url
 from carto_auth._value import Value
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    #: Asks CARTO's API with an access token, which is renewed once when it is refused.
-    WithRenewal = Callable[[Callable[[str], dict[str, Any]]], dict[str, Any]]
+#: Asks CARTO's API with an access token, which is renewed once when it is refused.
+WithRenewal = Callable[[Callable[[str], dict[str, Any]]], dict[str, Any]]
 
 _Item = TypeVar("_Item")
 

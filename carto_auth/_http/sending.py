@@ -9,11 +9,12 @@ import threading
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import MaxRetryError, ResponseError
+from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
 
 from carto_auth import _log
@@ -22,10 +23,6 @@ from carto_auth._http.failures import RequestFailed, Unreadable, unreachable
 from carto_auth._http.redaction import without_secrets
 from carto_auth._trust import ca_bundle, is_loopback, require_secure, split_url
 from carto_auth.errors import CredentialsError
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-    from urllib3.response import BaseHTTPResponse
 
 #: Seconds to reach a service, and between two pieces of its answer.
 CONNECT_SECONDS = 10.0
@@ -187,12 +184,12 @@ class _Retries(Retry):
     deadline = math.inf
     wait = 0.0
 
-    def new(self, **changes: Any) -> Self:
+    def new(self, **changes: Any) -> _Retries:
         changed = super().new(**changes)
         changed.deadline = self.deadline
         return changed
 
-    def increment(self, *request: Any, **outcome: Any) -> Self:
+    def increment(self, *request: Any, **outcome: Any) -> _Retries:
         response, error = outcome.get("response"), outcome.get("error")
         asked = seconds_to_wait(response.status, response.headers) if response is not None else None
         wait = BACKOFF_SECONDS * 2 ** len(self.history) if asked is None else asked

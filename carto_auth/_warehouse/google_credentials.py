@@ -10,7 +10,7 @@ import threading
 import time
 from copy import copy
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import google.auth.credentials
@@ -19,18 +19,14 @@ from google.cloud import bigquery
 
 from carto_auth import _log
 from carto_auth._frames import clears_frames
-from carto_auth._warehouse.token import details_of
+from carto_auth._warehouse.token import Warehouse, details_of
 from carto_auth.errors import CredentialsError
 
-if TYPE_CHECKING:
-    from typing import Protocol
 
-    from carto_auth._warehouse.token import Warehouse
+class Account(Protocol):
+    """What is needed of a CartoAuth: a warehouse token, by the public method that a program may have replaced."""
 
-    class Account(Protocol):
-        """What is needed of a CartoAuth: a warehouse token, by the public method that a program may have replaced."""
-
-        def get_carto_dw_credentials(self) -> tuple[str, str]: ...
+    def get_carto_dw_credentials(self) -> tuple[str, str]: ...
 
 
 class ClientElsewhere(bigquery.Client):

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from carto_auth import _http
 from carto_auth._token import is_usable_token
 from carto_auth._trust import is_project_id, normalized_base_url
 from carto_auth._value import Value
 from carto_auth.errors import CredentialsError, InvalidAnswer, WarehouseUnavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: Seconds for which a warehouse token is used. It is a Google access token of about an hour, but CARTO does
 #: not say when it ends, nor how old it was when it was handed out: half of the hour is certain enough. A

@@ -103,14 +103,14 @@ MODES = {
 def plot(asked, path):
     from matplotlib import pyplot
 
-    pyplot.figure(figsize=(8, 4))
+    pyplot.figure(figsize=(8, 4.5))
     for name, hours in asked.items():
         pyplot.plot([max(count, 0.5) for count in hours[:-1]], label=name, drawstyle="steps-post")
     pyplot.axhline(QUOTA, color="gray", linestyle=":", label=f"the quota, {QUOTA:,} an hour")
     pyplot.yscale("log")
     pyplot.xlabel("hours since the fleet started")
     pyplot.ylabel("token requests an hour")
-    pyplot.legend(fontsize="small", loc="upper right", bbox_to_anchor=(1, 0.88))
+    pyplot.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     pyplot.tight_layout()
     pyplot.savefig(path, dpi=100)
 

@@ -38,7 +38,7 @@ class Services(Value):
         client_id: the OAuth client for people's logins (``CARTO_AUTH_CLIENT_ID``).
         bigquery_url: where the warehouse client finds BigQuery; ``None`` for Google's own.
         audience: the API that tokens are for (``CARTO_AUTH_AUDIENCE``).
-        scope: what a person's login asks for beside that (``CARTO_AUTH_SCOPE``), words separated by blanks (RFC 6749
+        scope: what else a person's login asks for (``CARTO_AUTH_SCOPE``), words separated by spaces (RFC 6749
             section 3.3): with ``"offline_access"``, for a client that may have refresh tokens, a person logs in once.
 
     Every address is trusted as it is named here.

@@ -537,7 +537,7 @@ class CartoAuth(Facade, RequestAuth):
 
 @clears_its_frames
 class RestrictedAuth(CartoAuth):
-    """A :class:`CartoAuth` whose token is restricted, and good for all to see who see the map.
+    """A :class:`CartoAuth` with a restricted token, which everybody who sees the map can see too.
 
     It is never renewed and never asks for a login. It can be pickled: the token goes along, the account that made it
     does not.

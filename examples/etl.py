@@ -1,8 +1,9 @@
-"""An ETL job: read CARTO's demo data, write a table of your own in the CARTO Data Warehouse, and read it back.
+"""An ETL job: read a table, write another one in the CARTO Data Warehouse, and read it back.
 
 It logs in as an M2M application, whose credentials come from the environment (CARTO_CLIENT_ID,
 CARTO_CLIENT_SECRET, CARTO_API_BASE_URL) or from the file that CARTO_CREDENTIALS_FILE names. The client renews
-its own token, so the job may take longer than an hour.
+its own token, so the job may take longer than an hour. The table of cities is the sandbox's (``carto-auth sandbox``):
+name your own.
 
     pip install '.[carto-dw]'
     python examples/etl.py

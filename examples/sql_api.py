@@ -1,6 +1,7 @@
 """CARTO's SQL API with plain requests: the ``CartoAuth`` is the ``auth=``, and the rest is up to you.
 
 It adds the token to requests to the API and to no others, and renews the token when the API refuses it.
+The table of cities is the sandbox's (``carto-auth sandbox``): name your own.
 
     pip install .
     python examples/sql_api.py

@@ -39,7 +39,7 @@ if submitted:
         st.error(str(error))
     except CredentialsError as error:
         st.session_state.problem = str(error)
-        del st.session_state.login  # a login takes only one code, so the next try needs a new link
+        del st.session_state.login  # as the error says: the next try has a new link
         st.rerun()
     else:
         del st.session_state.login

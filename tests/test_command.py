@@ -156,7 +156,8 @@ def test_accounts_and_logging_out_of_all(run, log_in, person, monkeypatch):
     assert run("accounts") == (0, "", "Nothing is kept here. Log in with: carto-auth login\n")
     log_in("--org", person.organization_name)
     log_in()
-    CartoAuth.from_m2m(client_id=person.client_id, client_secret=person.client_secret)
+    application = CartoAuth.from_m2m(client_id=person.client_id, client_secret=person.client_secret)
+    application.restricted_to([("carto_dw", "project.dataset.table")])
     monkeypatch.setenv("CARTO_AUTH_URL", f"{person.url}/another")  # an account of another CARTO's is one too
     code, shown, _ = run("accounts")
     titles = [line for line in shown.splitlines() if not line.startswith(" ")]
@@ -166,11 +167,13 @@ def test_accounts_and_logging_out_of_all(run, log_in, person, monkeypatch):
             f"Login of ana@example.com to {person.organization_name}",
             "Login of ana@example.com",
             f"Token of the M2M application {person.client_id}",
+            "Token of a map",
         ],
     )
-    assert (shown.count("good until"), shown.count(person.url) >= 3, str(HOME_FILE) in shown) == (3, True, True)
+    assert (shown.count("good until"), shown.count("does not expire")) == (3, 1)
+    assert (shown.count(person.url) >= 4, str(HOME_FILE) in shown) == (True, True)
     code, _, told = run("logout", "--all")
-    assert (code, told.count("is forgotten")) == (0, 3)
+    assert (code, told.count("is forgotten")) == (0, 4)
     assert run("logout", "--all") == (0, "", "Nothing is kept here. Log in with: carto-auth login\n")
     assert run("accounts")[1] == ""
 

@@ -21,11 +21,11 @@ def all_kept() -> tuple[list[tuple[Identity, Entry, Store]], bool]:
         place = default_store(identity)
         try:
             place.check()
+            for account, entry in place.accounts():
+                found[place.shown, account] = account, entry, place  # the two places may be one
         except OSError as error:
             output.say(f"carto-auth: {place.shown} cannot be read ({error.strerror or error}).")
             is_complete = False
-        for account, entry in place.accounts():
-            found[place.shown, account] = account, entry, place  # the two places may be one
     if is_complete and not found:
         output.say("Nothing is kept here. Log in with: carto-auth login")
     return list(found.values()), is_complete

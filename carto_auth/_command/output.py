@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from carto_auth._login import place
+from carto_auth._token import LATEST_TIME
 
 #: What is said of Python's names in errors, and how the command says it.
 _OWN_WORDS = {
@@ -70,11 +71,11 @@ def until(end: float | None) -> str:
     import time
     from datetime import datetime
 
-    try:
-        shown = datetime.fromtimestamp(end or 0).astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    except (ValueError, OverflowError):  # beyond the year 9999, in some time zones
-        return "does not end"
-    return f"good until {shown}" if end and end > time.time() else f"ended at {shown}"
+    end = end or 0.0
+    if end > LATEST_TIME - 86_400:  # the day on which some time zones already have the year 10000
+        return "does not expire"
+    shown = datetime.fromtimestamp(end).astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    return f"good until {shown}" if end > time.time() else f"ended at {shown}"
 
 
 def print_rows(title: str, *rows: tuple[str, str | None]) -> None:

@@ -194,7 +194,11 @@ class Store:
         """
 
     def accounts(self) -> Iterator[tuple[Identity, Entry]]:
-        """All that is kept in the same place, whosever it is."""
+        """All that is kept in the same place, whosever it is.
+
+        Raises:
+            OSError: it cannot be listed.
+        """
         return iter(())
 
     def locked(self) -> Lock:

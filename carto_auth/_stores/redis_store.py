@@ -53,7 +53,7 @@ _REASONS = {
     "unknown command": "it does not keep values, as a Sentinel does not",
     "AuthenticationError": "it refuses the user name or the password",
     "ConnectionError": "it closed the connection; where it speaks TLS, its address begins with rediss://",
-    "NoPermissionError": "its ACL does not allow GET, SET and DEL on the keys carto-auth:*",
+    "NoPermissionError": "its ACL does not allow GET, SET and DEL on the keys carto-auth:*, or SCAN to list them",
     "OutOfMemoryError": "its memory is full",
     "ReadOnlyError": "it is a read-only replica",
     "TimeoutError": f"it does not answer within {BUDGET_SECONDS:.0f} s",
@@ -101,10 +101,7 @@ class RedisStore(Store):
         self._ask(lambda client: client.get(self._key))
 
     def accounts(self) -> Iterator[tuple[Identity, Entry]]:
-        keys: list[bytes] = []
-        with _unless_it_fails("listed"):
-            keys = self._ask(lambda client: list(client.scan_iter(f"{PREFIX}{{mode=*}}")))
-        for key in keys:
+        for key in self._ask(lambda client: list(client.scan_iter(f"{PREFIX}{{mode=*}}"))):
             identity = Identity.parsed(key.decode(errors="replace").removeprefix(PREFIX).strip("{}"))
             entry = self.beside(identity).load() if identity else None
             if identity and entry:

@@ -1,4 +1,4 @@
-"""A small ETL job: the population of the cities of a country."""
+"""A small ETL job: the population of the cities of a country, from the sandbox's table of cities."""
 
 from google.cloud.bigquery import QueryJobConfig, ScalarQueryParameter
 

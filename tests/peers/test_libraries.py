@@ -103,7 +103,6 @@ def test_a_library(library, carto, names, outside, notebook, tmp_path, monkeypat
     if library == "DuckDB":
         put_httpfs_where_duckdb_looks()
     run = notebook if "%" in library else run_program
-    carto.credentials_file(tmp_path)
     monkeypatch.chdir(tmp_path)
     for program, printed in SECTIONS[library]:
         run(program, names)

@@ -376,8 +376,8 @@ def test_more_workers_than_redis_has_room_for(own_server):
 
 
 @pytest.mark.filterwarnings("error")
-def test_the_rights_in_the_documents_are_enough(carto_sandbox, server, computer):
-    """Those of docs/how-to/clusters.md: no EVAL, no KEYS, no other keys."""
+def test_the_rights_in_the_documents_are_enough(carto_sandbox, server, computer, monkeypatch, capsys):
+    """Those of docs/how-to/clusters.md: no EVAL, no KEYS, no other keys. Without SCAN, nothing is listed as empty."""
     rights = "reset on >MARKED-FLEET ~carto-auth:* +get +set +del"
     server.client.execute_command("ACL", "SETUSER", "fleet", *rights.split())
     address = server.address.replace(f":{PASSWORD}", "fleet:MARKED-FLEET")
@@ -385,6 +385,10 @@ def test_the_rights_in_the_documents_are_enough(carto_sandbox, server, computer)
     computer("second")
     assert CartoAuth.from_m2m(cache_filepath=address).get_access_token() == carto.get_access_token()
     assert carto_sandbox.count(TOKEN) == 1
+    monkeypatch.setenv("CARTO_AUTH_CACHE", address)
+    assert (main(["accounts"]), "or SCAN to list them" in capsys.readouterr().err) == (1, True)
+    server.client.execute_command("ACL", "SETUSER", "fleet", "+scan")
+    assert (main(["accounts"]), carto.get_api_base_url() in capsys.readouterr().out) == (0, True)
     assert carto.logout() is True
     assert not list(server.client.scan_iter())
 

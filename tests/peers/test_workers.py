@@ -128,12 +128,13 @@ def told(request, carto, tmp_path):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     return {name: [tuple(pair) for pair in pairs] for name, pairs in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
+@pytest.mark.timeout(300)  # seconds; Java takes long to start beside other work
 def test_workers(told, carto):
     [(driver, token)] = told["mine"]
     for name in ("carried", "jobs", "people"):

@@ -66,11 +66,11 @@ ROWS = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in DOCS.s
 QUOTED = [(row[0].strip("`"), quote) for row in ROWS for quote in row[1].split("<br>")]
 
 #: The documented class of what is called with a message, where that is another name.
-KINDS = {name: name for name in CLASSES} | {"_unusable": "InvalidAnswer", "WrongCode": "LoginFailed"}
+KINDS = {name: name for name in CLASSES} | {"_unusable": "InvalidAnswer", "_wrong": "LoginFailed"}
 KINDS |= {kind.__name__: ours.__name__ for kind, ours in OF_THE_NETWORK.items()}
 
 #: Messages that come from somewhere else in the package, where they are looked at too.
-PASSED_ON = {"error.message", "message", "self._ended", "str(error)"}
+PASSED_ON = {"error.message", "message", "self._ended"}
 
 
 def words_of(message):

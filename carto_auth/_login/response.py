@@ -100,9 +100,9 @@ def checked_code_in(pasted: str, *, redirect_uri: str, state: str | None, servic
     return code_in(text)
 
 
-def _wrong(reason: str) -> LoginFailed:
+def _wrong(message: str) -> LoginFailed:
     """What a person pasted is no code of this login."""
-    return LoginFailed(reason, remedy="Begin a new login.")
+    return LoginFailed(message, remedy="Begin a new login.")
 
 
 def _require_this_login(address: str, redirect_uri: str, state: str | None, services: Services) -> None:

@@ -52,6 +52,8 @@ class WarehouseCredentials(google.auth.credentials.CredentialsWithQuotaProject):
     pickled; Google's client says so itself.)
     """
 
+    _quota_project_id: str | None  # google-auth's name, which subclasses set
+
     def __init__(
         self, account: Account, warehouse: Warehouse, project_id: str, token: str, *, is_googles: bool
     ) -> None:

@@ -179,7 +179,7 @@ def _session(request: Request) -> requests.Session:
     kind = next((one for one in requests.Session.__mro__ if one.__module__ == "requests.sessions"), requests.Session)
     session: requests.Session = kind()
     # Nothing is followed; requests would read all of a redirect's body, however long, only to know where it leads.
-    session.get_redirect_target = lambda _: None  # type: ignore[method-assign]  # of this object alone
+    session.get_redirect_target = lambda _: None  # type: ignore[assignment, method-assign]  # of this object alone
     # There is no proxy on the way to this computer.
     session.trust_env = not is_loopback(split_url(request.url).hostname or "")
     for scheme in ("https://", "http://"):

@@ -54,9 +54,6 @@ def clears_its_frames(cls: _Decorated) -> _Decorated:
 
 def _forget_variables(error: BaseException) -> None:
     """Empty the frames of ours in the traceback of ``error``, and in those of all that led to it."""
-    from contextlib import suppress
-    from traceback import walk_tb
-
     left: list[BaseException | None] = [error]
     seen: set[int] = set()
     while left:
@@ -65,7 +62,11 @@ def _forget_variables(error: BaseException) -> None:
             continue
         seen.add(id(one))
         left += (one.__cause__, one.__context__)
-        for frame, _ in walk_tb(one.__traceback__):
+        trace = one.__traceback__
+        while trace is not None:
+            frame, trace = trace.tb_frame, trace.tb_next
             if f"{frame.f_globals.get('__name__')}.".startswith("carto_auth."):
-                with suppress(RuntimeError):  # it is still running: the boundary around it will do it
+                try:  # without contextlib: a signal handler may find its import half done
                     frame.clear()
+                except RuntimeError:  # it is still running: the boundary around it will do it
+                    continue

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+# Nothing that may have to be imported first: a signal handler may find that import half done.
+from _thread import allocate_lock, get_ident
+
 from carto_auth.errors import CredentialsError
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
@@ -11,7 +14,16 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
+
+
+class _Flight:
+    """Work under way: by which thread, and with which error it ended."""
+
+    def __init__(self) -> None:
+        self.leader = get_ident()
+        self.error: BaseException | None = None
+        self.under_way = allocate_lock()
+        self.under_way.acquire()
 
 
 class SingleFlight:
@@ -21,7 +33,7 @@ class SingleFlight:
     """
 
     def __init__(self) -> None:
-        self._flights: dict[int, tuple[int, Future[None]]] = {}
+        self._flights: dict[int, _Flight] = {}
 
     def do(self, work: Callable[[bool], None], *, wait: float) -> None:
         """Do ``work``, or wait for the thread that is at it, and share its end: success or ``CredentialsError``.
@@ -36,40 +48,34 @@ class SingleFlight:
         Raises:
             CredentialsError: this very thread is at it.
         """
-        # Not at the top: a start with a good token has no use for them.
-        from concurrent.futures import Future
-        from concurrent.futures import TimeoutError as WaitedTooLong
-        from threading import get_ident
-
-        mine: Future[None] = Future()
+        mine = _Flight()
         while True:
-            leader, flight = self._flights.setdefault(os.getpid(), (get_ident(), mine))
+            flight = self._flights.setdefault(os.getpid(), mine)
             if flight is mine:
                 self._lead(work, mine)
                 return
             if wait <= 0:
                 return
-            if leader == get_ident():  # a signal handler: its thread cannot wait for itself
+            if flight.leader == get_ident():  # a signal handler: its thread cannot wait for itself
                 raise CredentialsError(
                     "This thread was interrupted in the middle of getting the token that it is asked for.",
                     remedy="Ask again when it has gone on: outside of the signal handler.",
                 )
-            try:
-                error = flight.exception(timeout=wait)
-            except WaitedTooLong:
+            if not flight.under_way.acquire(timeout=wait):
                 work(False)
                 return
-            if error is None:
+            flight.under_way.release()
+            if flight.error is None:
                 return
-            if isinstance(error, CredentialsError):
-                raise error
+            if isinstance(flight.error, CredentialsError):
+                raise flight.error
 
-    def _lead(self, work: Callable[[bool], None], mine: Future[None]) -> None:
+    def _lead(self, work: Callable[[bool], None], mine: _Flight) -> None:
         try:
             work(True)
         except BaseException as error:
-            del self._flights[os.getpid()]
-            mine.set_exception(error)
+            mine.error = error
             raise
-        del self._flights[os.getpid()]
-        mine.set_result(None)
+        finally:
+            del self._flights[os.getpid()]
+            mine.under_way.release()

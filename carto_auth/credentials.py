@@ -307,7 +307,7 @@ def cli_login(profile: str | None = None) -> CliLogin:
     """
     path = _cli_file()
     content = _json_object(path, _CLI_REMEDY)
-    profiles = content.get("profiles", {"default": content} if "token" in content else None)  # older ones are a profile
+    profiles = content.get("profiles") or ({"default": content} if "token" in content else None)  # older ones are one
     if not isinstance(profiles, dict):
         raise errors.MissingCredential(f"{path} has no profiles.", remedy=_CLI_REMEDY)
     name = str(cli_profile(profile) or content.get("current_profile") or "default")

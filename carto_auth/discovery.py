@@ -118,6 +118,8 @@ def get_organization_id(organization: str, *, services: Services | None = None) 
     """
     if organization.startswith("org_"):
         return organization
+    if organization in (".", "..") or not organization.isprintable():  # a path, or not text that can be sent
+        return None
     from urllib.parse import quote
 
     from carto_auth import _http

@@ -310,8 +310,9 @@ def test_cli_profile(environment):
 
 
 @pytest.mark.parametrize("older", [".carto_credentials.json", ".carto/config.json"])
-def test_an_older_file_of_the_cli_is_one_profile(older, environment):
-    write(Path.home() / older, {"token": "of-the-root", "tenant_id": "gcp-us-east1"})
+@pytest.mark.parametrize("no_profiles", [{}, {"profiles": None}], ids=["missing", "null"])
+def test_an_older_file_of_the_cli_is_one_profile(no_profiles, older, environment):
+    write(Path.home() / older, {"token": "of-the-root", "tenant_id": "gcp-us-east1", **no_profiles})
     for name in (None, "default"):
         assert CartoAuth.from_cli(name).get_access_token() == "of-the-root"
     assert CartoAuth.default().get_api_base_url() == BASE_URL

@@ -150,3 +150,9 @@ def test_the_id_of_an_organization(requests_mock):
 def test_an_organization_without_sso_or_that_does_not_exist(identifier, requests_mock):
     requests_mock.get(f"{ACCOUNTS}/acme/auth0_org_id", json={"auth0orgId": identifier})
     assert get_organization_id("acme") is None
+
+
+@pytest.mark.parametrize("name", [".", "..", "a\nb", "\udc80"])
+def test_what_cannot_be_an_organizations_name_is_not_asked_for(name, requests_mock):
+    assert get_organization_id(name) is None
+    assert not requests_mock.called

@@ -185,6 +185,7 @@ def test_threads_leave_no_descriptor_and_no_connection():
 TOO_MUCH = {
     "an endless body": after_the_request(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * MIB),
     "an endless error": after_the_request(b"HTTP/1.1 400 Bad Request\r\n\r\n", b"x" * MIB),
+    "an endless redirect": after_the_request(b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", b"x" * MIB),
     "a gzip bomb": answering(http(gzip.compress(gzip.compress(b"0" * 64 * MIB)), Content_Encoding="gzip, gzip")),
     "one byte over": answering(http(b" " * (MIB - 1) + b"{}")),
 }
@@ -215,9 +216,9 @@ NONSENSE = {
     # script, error, tries
     "closes at once": (lambda line: None, CLOSED, 3),
     "closes after the request": (then_closing(), CLOSED, 3),
-    "closes in the body": (then_closing(HALF), CLOSED, 1),
-    "closes in a chunk": (then_closing(CHUNKED + b"9\r\n{"), CLOSED, 1),
-    "garbled chunks": (then_closing(CHUNKED + b"not hex\r\n{}"), CLOSED, 1),
+    "closes in the body": (then_closing(HALF), CLOSED, 3),
+    "closes in a chunk": (then_closing(CHUNKED + b"9\r\n{"), CLOSED, 3),
+    "garbled chunks": (then_closing(CHUNKED + b"not hex\r\n{}"), CLOSED, 3),
     "garbage": (then_closing(b"\0\xff\x16\x03 no HTTP at all\r\n\r\n"), NO_HTTP, 3),
     "too many headers": (then_closing(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), NO_HTTP, 3),
     "gzip that is none": (answering(http(b"{}", Content_Encoding="gzip")), NO_HTTP, 1),
@@ -445,6 +446,8 @@ def test_a_redirect_is_not_followed():
                 f"it leads to if you trust it. {CAPTIVE_PORTAL}"
             )
         assert stranger.connections == 0
+    with Server(answering(http(status=302, Location="http://[::1/"))) as server:
+        assert fails(server, InvalidAnswer).status == 302
 
 
 NOW = 1_800_000_000

@@ -2,11 +2,12 @@
 
 import os
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from servers import wait_for
 
+from carto_auth import _single_flight
 from carto_auth._single_flight import SingleFlight
 from carto_auth.errors import CredentialsError
 
@@ -43,8 +44,18 @@ def pool():
 @pytest.fixture
 def waiting(monkeypatch):
     """Grows by one whenever a thread begins to wait for what comes of another one's work."""
-    waiting, wait = [], Future.exception
-    monkeypatch.setattr(Future, "exception", lambda future, timeout: waiting.append(1) or wait(future, timeout))
+    waiting = []
+
+    class Watched:
+        def __init__(self):
+            self.lock = threading.Lock()
+            self.release = self.lock.release
+
+        def acquire(self, **timeout):
+            waiting.extend(timeout)
+            return self.lock.acquire(**timeout)
+
+    monkeypatch.setattr(_single_flight, "allocate_lock", Watched)
     return waiting
 
 

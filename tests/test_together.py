@@ -344,3 +344,36 @@ def test_a_signal_handler_in_the_middle_of_a_request_waits_for_nobody(carto_sand
     carto_sandbox.token_delay = 2
     process = begin(INTERRUPTED, env={**os.environ, "PYTHONOPTIMIZE": "1"})
     assert printed(process) == "error str bool error"
+
+
+INTERRUPTED_AT_EACH_IMPORT = """
+import sys, time
+from carto_auth import CartoAuth, CredentialsError
+carto = CartoAuth.from_m2m()
+now = time.time()
+time.time = lambda: now + 90_000
+told, calls = set(), []
+
+def is_importing(module):
+    return getattr(getattr(module, "__spec__", None), "_initializing", False)
+
+def hook(event, _):
+    if event == "import" and not calls and any(map(is_importing, list(sys.modules.values()))):
+        calls.append(event)
+        try:
+            told.add(type(carto.get_access_token()).__name__)
+        except CredentialsError:
+            told.add("error")
+        except BaseException as error:
+            told.add(type(error).__name__)
+        calls.clear()
+
+sys.addaudithook(hook)
+carto.get_access_token()
+print(*told)
+"""
+
+
+def test_a_signal_handler_in_the_middle_of_an_import_gets_our_error(carto_sandbox, begin):
+    CartoAuth.from_m2m()
+    assert set(printed(begin(INTERRUPTED_AT_EACH_IMPORT)).split()) in ({"error"}, {"error", "str"})

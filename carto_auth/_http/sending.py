@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import requests
@@ -68,6 +68,7 @@ class Request:
         repeatable: whether it may be sent again when it may have arrived already. A connection that could not be
             made is tried again in any case.
         secrets: parts of ``url`` that the log must not show.
+        tries: how often it is sent at the most.
         deadline: until when there must be an answer, by ``time.monotonic``.
     """
 
@@ -77,6 +78,7 @@ class Request:
     headers: Mapping[str, str] | None = None
     repeatable: bool = True
     secrets: Collection[str] = ()
+    tries: int = TRIES
     deadline: float = field(default_factory=lambda: time.monotonic() + TOTAL_SECONDS)
 
     @property
@@ -151,14 +153,16 @@ def _outcome(request: Request) -> Response | CredentialsError:
     except CredentialsError as error:
         return error.with_traceback(None)  # whose frames hold the request
     except Exception as error:  # also of the system and of proxies: nothing may be lost in a thread
+        if request.repeatable and request.tries > 1 and isinstance(error, requests.exceptions.ChunkedEncodingError):
+            return _outcome(replace(request, tries=request.tries - 1))  # urllib3 repeats what has not begun to come
         return unreachable(request.host, error, bundle)
 
 
 def _session(request: Request) -> requests.Session:
     """A session for one request. Close it after that: nothing is kept that a thread, a fork or an exit could leave."""
-    again = TRIES - 1 if request.repeatable else 0
+    again = request.tries - 1 if request.repeatable else 0
     retries = _Retries(
-        total=TRIES - 1,
+        total=request.tries - 1,
         read=again,
         status=again,
         other=0,
@@ -171,6 +175,8 @@ def _session(request: Request) -> requests.Session:
     # could give one account the token of another, so what was put in its place is passed over.
     kind = next((one for one in requests.Session.__mro__ if one.__module__ == "requests.sessions"), requests.Session)
     session: requests.Session = kind()
+    # Nothing is followed; requests would read all of a redirect's body, however long, only to know where it leads.
+    session.get_redirect_target = lambda _: None  # type: ignore[assignment, method-assign]  # of this object alone
     # There is no proxy on the way to this computer.
     session.trust_env = not is_loopback(split_url(request.url).hostname or "")
     for scheme in ("https://", "http://"):

@@ -185,6 +185,7 @@ def test_threads_leave_no_descriptor_and_no_connection():
 TOO_MUCH = {
     "an endless body": after_the_request(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * MIB),
     "an endless error": after_the_request(b"HTTP/1.1 400 Bad Request\r\n\r\n", b"x" * MIB),
+    "an endless redirect": after_the_request(b"HTTP/1.1 302 Found\r\nLocation: http://[\r\n\r\n", b"x" * MIB),
     "a gzip bomb": answering(http(gzip.compress(gzip.compress(b"0" * 64 * MIB)), Content_Encoding="gzip, gzip")),
     "one byte over": answering(http(b" " * (MIB - 1) + b"{}")),
 }

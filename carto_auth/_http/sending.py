@@ -174,6 +174,8 @@ def _session(request: Request) -> requests.Session:
     # could give one account the token of another, so what was put in its place is passed over.
     kind = next((one for one in requests.Session.__mro__ if one.__module__ == "requests.sessions"), requests.Session)
     session: requests.Session = kind()
+    # Else requests reads a redirect's answer to its end, however long, and stumbles over an odd Location.
+    session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]  # of this session only
     # There is no proxy on the way to this computer.
     session.trust_env = not is_loopback(split_url(request.url).hostname or "")
     for scheme in ("https://", "http://"):

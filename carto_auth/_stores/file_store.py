@@ -214,12 +214,12 @@ def _target(path: str) -> Path:
     """The path to write to, or to lock.
 
     Raises:
-        OSError: it is a device. Root would put a file in the place of /dev/null, and a lock beside it.
+        OSError: it is a device. Root would put a file in the place of /dev/null or /dev/stdout, and a lock beside it.
     """
     from pathlib import Path
 
     target = Path(path)
-    if target.is_char_device() or target.is_block_device():
+    if target.is_char_device() or target.is_block_device() or target.parent == Path("/dev"):
         raise OSError(errno.EINVAL, "it is a device, not a file")
     return target
 

@@ -97,7 +97,7 @@ def source_in_use() -> Source:
 
 def nothing_good() -> str:
     """The message that no place holds anything, with what was seen in each of them."""
-    seen = "; ".join(source.seen for source in sources() if not source.is_there)
+    seen = "; ".join(source.seen.rstrip(".") for source in sources() if not source.is_there)
     return f"No good CARTO credentials were found: {seen}; and no login is kept."
 
 
@@ -314,8 +314,9 @@ def cli_login(profile: str | None = None) -> CliLogin:
     entry = profiles.get(name)
     if not isinstance(entry, dict):
         wanted = "such profile" if holds_content(name) else f"profile {name!r}"
+        known = [repr(one) for one, kept in profiles.items() if isinstance(kept, dict) and not holds_content(one)]
         raise errors.MissingCredential(
-            f"{path} has no {wanted}; it has {', '.join(map(repr, profiles)) or 'none'}.",
+            f"{path} has no {wanted}; it has {', '.join(known) or 'none'}.",
             remedy="Choose one of these, or log in to that profile.",
         )
     token, tenant_id = entry.get("token"), entry.get("tenant_id")

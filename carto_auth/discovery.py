@@ -116,10 +116,10 @@ def get_organization_id(organization: str, *, services: Services | None = None) 
         ServerError: the answer was not a success, or makes no sense.
         ServiceUnreachable: no answer came.
     """
-    if organization.startswith("org_"):
-        return organization
     if organization in (".", "..") or not organization.isprintable():  # a path, or not text that can be sent
         return None
+    if organization.startswith("org_"):
+        return organization
     from urllib.parse import quote
 
     from carto_auth import _http

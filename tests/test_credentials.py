@@ -390,7 +390,8 @@ def test_a_cli_login_that_has_ended_is_taken_up_again(monkeypatch):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ({"current_profile": "x", "profiles": {"one": {}}}, "no profile 'x'; it has 'one'"),
+        ({"current_profile": "x", "profiles": {"one": {}, "x": None, "MARKED-SECRET" * 4: {}}}, "'x'; it has 'one'\\."),
+        ({"profiles": {}}, "no profiles"),
         ({"current_profile": "one", "profiles": {"one": {"tenant_id": "t"}}}, "has no token"),
         ({"current_profile": "one", "profiles": {"one": {"token": "t", "tenant_id": "a.evil.com/"}}}, "tenant_id"),
         (GOOD, "no profiles"),
@@ -404,6 +405,8 @@ def test_cli_file_that_cannot_be_used(content, told):
     cli_file(content)
     with pytest.raises(MissingCredential if told != "tenant_id" else InvalidCredential, match=told):
         CartoAuth.from_cli()
+    with pytest.raises(LoginRequired, match=r"[^.]; and no login is kept\."):
+        CartoAuth.default()
 
 
 # ---- which wins ----------------------------------------------------------------------------------

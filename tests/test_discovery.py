@@ -146,6 +146,12 @@ def test_the_id_of_an_organization(requests_mock):
     assert get_organization_id("../../me?x#") == "org_3"
 
 
+@pytest.mark.parametrize("name", ["..", ".", "\udce9", "org_\udce9", "a\n"])
+def test_a_name_that_no_organization_can_have_is_not_asked_for(name, requests_mock):
+    assert get_organization_id(name) is None
+    assert not requests_mock.called
+
+
 @pytest.mark.parametrize("identifier", [None, "", 7])
 def test_an_organization_without_sso_or_that_does_not_exist(identifier, requests_mock):
     requests_mock.get(f"{ACCOUNTS}/acme/auth0_org_id", json={"auth0orgId": identifier})

@@ -185,7 +185,7 @@ def test_threads_leave_no_descriptor_and_no_connection():
 TOO_MUCH = {
     "an endless body": after_the_request(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * MIB),
     "an endless error": after_the_request(b"HTTP/1.1 400 Bad Request\r\n\r\n", b"x" * MIB),
-    "an endless redirect": after_the_request(b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", b"x" * MIB),
+    "an endless redirect": after_the_request(b"HTTP/1.1 302 Found\r\nLocation: http://[\r\n\r\n", b"x" * MIB),
     "a gzip bomb": answering(http(gzip.compress(gzip.compress(b"0" * 64 * MIB)), Content_Encoding="gzip, gzip")),
     "one byte over": answering(http(b" " * (MIB - 1) + b"{}")),
 }
@@ -361,6 +361,7 @@ ANSWERS = [
     (400, {"error": ["not allowed", "really"], "hint": "log in"}, ServerError, "400 (not allowed; really. log in)."),
     (200, {"error": "unavailable", "access_token": "x"}, ServerError, "200 (unavailable)."),
     (400, {"error": {"a": 1}, "error_description": ["b"]}, ServerError, "400."),
+    (403, {"error": {"code": 403, "status": "DENIED", "message": "Not you."}}, Unauthorized, "403 (Not you)."),
     (400, {"error": "a\x1b[31mb\r\nc\u202ed\ud800e\0"}, ServerError, "400 (a [31mb  c d e)."),
     (400, {"error": LONG}, ServerError, f"400 ({LONG[:197]})."),
     (502, HTML, ServiceUnavailable, "502 (a web page). The service has a problem; try again later."),

@@ -33,6 +33,7 @@ from carto_auth._services import Services
 from carto_auth._stores import FileStore, default_store, document, file_store, store_at
 from carto_auth._stores.base import NO_TOKEN, Entry, Lock, Refusal
 from carto_auth._token import is_time, is_usable_token, jwt_expiration
+from carto_auth.cli import main
 
 # Modes, signals and users here are those of POSIX.
 resource = pytest.importorskip("resource")
@@ -697,6 +698,8 @@ def test_a_read_only_cache_folder_is_read_all_the_same(monkeypatch, their_folder
 
     def start():
         assert log_in(token="not asked for") == "lent"
+        assert main(["logout", "--all"]) == 0
+        assert log_in(token="another") == "another"
 
     assert in_child(start, ANOTHER_USER) == 0
 

@@ -8,6 +8,8 @@ from carto_auth._identity import Identity, Owner
 from carto_auth._services import Services
 from carto_auth._stores import default_store
 from carto_auth._stores.base import Entry, Store
+from carto_auth._stores.file_store import DefaultFileStore, FileStore
+from carto_auth._stores.places import unwritable_filepath
 
 
 def all_kept() -> tuple[list[tuple[Identity, Entry, Store]], bool]:
@@ -17,8 +19,12 @@ def all_kept() -> tuple[list[tuple[Identity, Entry, Store]], bool]:
     """
     services = Services.from_environment()
     found, is_complete = {}, True
-    for identity in (Identity.of_person(services, None), Identity.of_application(services, "", "")):
-        place = default_store(identity)
+    identities = Identity.of_person(services, None), Identity.of_application(services, "", "")
+    places = [default_store(identity) for identity in identities]
+    own = [place for place in places if isinstance(place, DefaultFileStore)]
+    # Programs also read what a home has that is lent to a container.
+    places += [FileStore(place.identity, path) for place in own if (path := unwritable_filepath(place.mode))]
+    for place in places:
         try:
             place.check()
             for account, entry in place.accounts():

@@ -128,8 +128,10 @@ def _target(response: Response, secrets: Collection[str]) -> str:
 
 
 def _server_words(answer: Mapping[str, Any], secrets: Collection[str]) -> tuple[str | None, str | None]:
-    """``error`` and its description in Auth0's and CARTO's shapes of an error."""
+    """``error`` and its description in the shapes that Auth0, CARTO and Google's servers give an error."""
     error = answer.get("error")
+    if isinstance(error, dict):
+        answer, error = error, error.get("status")
     description = answer.get("error_description") or answer.get("message") or answer.get("hint")
     if isinstance(error, list):
         error = "; ".join(one for one in error if isinstance(one, str))

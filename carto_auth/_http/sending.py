@@ -175,7 +175,7 @@ def _session(request: Request) -> requests.Session:
     # could give one account the token of another, so what was put in its place is passed over.
     kind = next((one for one in requests.Session.__mro__ if one.__module__ == "requests.sessions"), requests.Session)
     session: requests.Session = kind()
-    # Nothing is followed; requests would read all of a redirect's body, however long, only to know where it leads.
+    # Else requests reads a redirect's answer to its end, however long, and stumbles over an odd Location.
     session.get_redirect_target = lambda _: None  # type: ignore[assignment, method-assign]  # of this object alone
     # There is no proxy on the way to this computer.
     session.trust_env = not is_loopback(split_url(request.url).hostname or "")

@@ -212,13 +212,13 @@ def _target(path: str) -> Path:
     """The path to write to, or to lock, in a folder that is made if it is not there.
 
     Raises:
-        OSError: that cannot be made; or the path is a device. Root would put a file in the place of /dev/null, and a
-            lock beside it.
+        OSError: that cannot be made; or the path is a device. Root would put a file in the place of /dev/null or
+            /dev/stdout, and a lock beside it.
     """
     from pathlib import Path
 
     target = Path(path)
-    if target.is_char_device() or target.is_block_device():
+    if target.is_char_device() or target.is_block_device() or target.parent == Path("/dev"):
         raise OSError(errno.EINVAL, "it is a device, not a file")
     make_folder(str(target.parent))
     return target

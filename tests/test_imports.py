@@ -173,6 +173,7 @@ OF_LIBRARIES = {
     "_allow_stdin": "ipykernel tells by nothing else whether its front end can answer a question",
     "_browsers": "webbrowser has no other way to forget the browsers that it has found",
     "_tryorder": "the same",
+    "_initializing": "Python says in no other place that a module is still being imported",
     "_ensure_bqstorage_client": "Google's client has no switch for its Storage API, which is always Google's own",
     "_credentials": "Google's client does not show the credentials that it was given",
     "_helpers": "google-auth has no public clock",

@@ -44,7 +44,8 @@ def named_browsers() -> list[str]:
     """
     from shutil import which
 
-    return [browser for browser in os.environ.get("BROWSER", "").split(os.pathsep) if which(_command_in(browser))]
+    named = filter(None, os.environ.get("BROWSER", "").split(os.pathsep))
+    return [browser for browser in named if which(_command_in(browser))]
 
 
 def _command_in(browser: str) -> str:

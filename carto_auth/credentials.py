@@ -102,7 +102,13 @@ def nothing_good() -> str:
 
 
 def organization(org: str | None) -> str | None:
-    """The organization of a person's login: as it is passed, else that of ``CARTO_ORG``; ``""`` is none at all."""
+    """The organization of a person's login: as it is passed, else that of ``CARTO_ORG``; ``""`` is none at all.
+
+    Raises:
+        TypeError: it is not text.
+    """
+    if org is not None and not isinstance(org, str):
+        raise TypeError(f"org must be an organization's id or name, not of type {type(org).__name__}")
     return (environment("CARTO_ORG") if org is None else org) or None
 
 

@@ -310,6 +310,12 @@ def test_a_timeout_that_is_none(timeout, error):
             asked()
 
 
+@pytest.mark.parametrize("begin", [CartoAuth.from_oauth, CartoAuth.begin_oauth])
+def test_an_organization_that_is_no_text(begin):
+    with pytest.raises(TypeError, match=r"^org must be .* not of type int"):
+        begin(org=5)
+
+
 @pytest.mark.parametrize("address", ["http://evil.example", "javascript:alert(1)", "https://u:p@evil.example"])
 @pytest.mark.parametrize("service", ["auth_url", "app_url"])
 def test_nobody_is_sent_to_an_address_that_is_not_secure(address, service):

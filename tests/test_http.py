@@ -365,6 +365,7 @@ ANSWERS = [
     (400, {"error": "a\x1b[31mb\r\nc\u202ed\ud800e\0"}, ServerError, "400 (a [31mb  c d e)."),
     (400, {"error": LONG}, ServerError, f"400 ({LONG[:197]})."),
     (502, HTML, ServiceUnavailable, "502 (a web page). The service has a problem; try again later."),
+    (511, HTML, ServiceUnavailable, f"511 (a web page). {CAPTIVE_PORTAL}"),
 ]
 BLOCKED = (
     "Something between you and CARTO answered, such as a company's proxy or firewall: ask whoever runs it to let "

@@ -108,6 +108,8 @@ def translated(response: Response, *, failure: str, secrets: Collection[str]) ->
             remedy=f"Check the address; use the one it leads to if you trust it. {CAPTIVE_PORTAL}",
             **details,
         )
+    if response.status == 511:  # Network Authentication Required (RFC 6585 section 6)
+        return UnavailableAnswer(told, remedy=CAPTIVE_PORTAL, **details)
     if response.status == 429 or response.status >= 500:  # which may be another answer later
         wait = seconds_to_wait(response.status, response.headers)
         when = "later" if wait is None else f"in {math.ceil(wait)} s"

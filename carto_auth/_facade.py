@@ -5,7 +5,7 @@ from __future__ import annotations
 from carto_auth._identity import Owner
 from carto_auth._stores import default_store
 from carto_auth._stores.base import NO_TOKEN, Store
-from carto_auth._token import LATEST_TIME, Token, jwt_claims
+from carto_auth._token import Token, jwt_claims
 from carto_auth.errors import CredentialsError
 
 # Type checkers take this name for true; typing would cost a start more than all of this package does.
@@ -61,10 +61,7 @@ class Facade:
 
         A renewal changes it. ``get_access_token()`` renews the token in time.
         """
-        from datetime import datetime, timezone
-
-        end = self._expiration
-        return datetime.fromtimestamp(end, timezone.utc) if end and end < LATEST_TIME else None
+        return self._account.token.expires_at
 
     @property
     def _owner(self) -> Owner:
@@ -119,7 +116,8 @@ class Facade:
     def __setstate__(self, state: dict[str, Any]) -> None:
         if state["version"] > _VERSION:
             raise CredentialsError(
-                "This pickle was made by a newer carto-auth.", remedy="Run here: pip install --upgrade carto-auth"
+                "This pickle was made by a newer carto-auth.",
+                remedy="Install that version here too: pip install, and the path of its wheel.",
             )
         vars(self).update({name: value for name, value in state.items() if name != "version"})
         if state["_cache"] is None:

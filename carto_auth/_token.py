@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from typing import Any, TypeGuard
 
 #: The end of the year 9999 in POSIX seconds. A later time is no time but damage.
@@ -77,6 +78,13 @@ class Token(Value, secret=("text", "refresh_token")):
         if end and not is_time(due):
             due = end - _leeway(lifetime)
         return cls(text, end, min(due, end) if end and is_time(due) else 0.0, received, refresh_token)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """``end`` in UTC; ``None`` where that is not known, or is never."""
+        from datetime import datetime, timezone
+
+        return datetime.fromtimestamp(self.end, timezone.utc) if self.end and self.end < LATEST_TIME else None
 
     def is_over(self) -> bool:
         """Whether it must not be used any more."""

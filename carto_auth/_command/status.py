@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from carto_auth import credentials
@@ -19,7 +18,7 @@ from carto_auth._identity import Identity, Owner
 from carto_auth._services import Services
 from carto_auth._stores import default_store
 from carto_auth._stores.base import NO_TOKEN, Store
-from carto_auth._token import LATEST_TIME, Token
+from carto_auth._token import Token
 from carto_auth.errors import CredentialsError
 
 
@@ -140,7 +139,7 @@ def _kept(status: Status, identity: Identity) -> Status:
 
 def to_json(status: Status) -> dict[str, Any]:
     """The status as a JSON object; ``null`` stands for what is not known."""
-    end, owner = status.token.end, Owner(status.token.text)
+    expires_at, owner = status.token.expires_at, Owner(status.token.text)
     return {
         "usable": status.is_usable,
         "source": {"kind": status.source.kind, "seen": status.source.seen},
@@ -149,8 +148,8 @@ def to_json(status: Status) -> dict[str, Any]:
         "account_id": owner.account_id,
         "organization_id": owner.organization_id,
         "api_base_url": status.api_base_url,
-        "expiration": end,
-        "expires_at": datetime.fromtimestamp(end, timezone.utc).isoformat() if end and end < LATEST_TIME else None,
+        "expiration": status.token.end,
+        "expires_at": expires_at.isoformat() if expires_at else None,
         "cache_file": status.store.shown if status.store else None,
         "cache_problem": status.cache_problem,
         "problem": status.problem,

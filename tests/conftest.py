@@ -62,8 +62,9 @@ def clock(monkeypatch, carto_sandbox):
     """The time of this process and of its sandbox, moved by hand; google-auth has a private clock, in naive UTC."""
     clock = ShiftedClock()
     monkeypatch.setattr(time, "time", clock)
-    utcnow = lambda: datetime.fromtimestamp(clock(), timezone.utc).replace(tzinfo=None)  # noqa: E731
-    monkeypatch.setattr("google.auth._helpers.utcnow", utcnow)
+    monkeypatch.setattr(
+        "google.auth._helpers.utcnow", lambda: datetime.fromtimestamp(clock(), timezone.utc).replace(tzinfo=None)
+    )
     return clock
 
 

@@ -301,7 +301,9 @@ def test_missing_parameters(client: bigquery.Client) -> None:
 
 
 def test_tables_are_made_changed_and_dropped(client: bigquery.Client) -> None:
-    run = lambda sql: client.query(sql).result()  # noqa: E731
+    def run(sql):
+        return client.query(sql).result()
+
     run("CREATE TABLE shared.notes (id INT64, text STRING, at TIMESTAMP) PARTITION BY DATE(at)")
     assert run("INSERT INTO shared.notes (id, text) VALUES (1, 'a'), (2, 'b')").num_dml_affected_rows == 2
     job = client.query("UPDATE shared.notes SET text = 'c' WHERE id = 2")

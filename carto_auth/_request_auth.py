@@ -223,7 +223,11 @@ async def _in_thread(function: Callable[..., _Answer], *arguments: Any) -> _Answ
     """Call ``function``, which may wait, while the event loop goes on. A cancellation does not wait for it."""
     from anyio import to_thread  # httpx itself depends on it, and it knows whether this is asyncio or trio
 
-    return await to_thread.run_sync(function, *arguments, abandon_on_cancel=True)
+    try:
+        running = to_thread.run_sync(function, *arguments, abandon_on_cancel=True)
+    except TypeError:  # anyio before 4.1 has another name for it
+        running = to_thread.run_sync(function, *arguments, cancellable=True)
+    return await running
 
 
 # ---- being an httpx.Auth -------------------------------------------------------------------------

@@ -357,6 +357,22 @@ def test_the_event_loop_goes_on_during_a_renewal(backend, token, monkeypatch):
     assert answers == [200]
 
 
+def test_an_anyio_before_4_1(monkeypatch):
+    async def run_sync(function, *arguments, cancellable):
+        return function(*arguments)
+
+    async def main(auth):
+        transport = httpx.MockTransport(lambda request: httpx.Response(200, text=request.headers["Authorization"]))
+        async with httpx.AsyncClient(auth=auth, transport=transport) as client:
+            return (await client.get(f"{API}/v3")).text
+
+    info = {"access_token": "renewed", "expiration": time.time() + 3600}
+    monkeypatch.setattr("carto_auth.auth.get_m2m_token_info", lambda client_id, client_secret: info)
+    monkeypatch.setattr("anyio.to_thread.run_sync", run_sync)
+    auth = CartoAuth("m2m", API, client_id="id", client_secret="secret", use_cache=False)
+    assert anyio.run(main, auth) == "Bearer renewed"
+
+
 # ---- the object ----------------------------------------------------------------------------------
 
 
